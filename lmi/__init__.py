@@ -1,0 +1,1 @@
+"""A folder with a serving.properties becomes a large-model endpoint."""

@@ -1,0 +1,67 @@
+"""The Engine protocol: a token source with a completion queue.
+
+A completion queue, not a generator per request and not `step()`: engines that drive themselves (a process of their
+own) push, engines that are stepped do one forward pass in `poll`. Both are true to it. Extra powers (adapters,
+compiling) are separate small protocols found with isinstance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from lmi.core.types import Delta, GenerationRequest
+
+
+@dataclass(frozen=True, slots=True)
+class EngineInfo:
+    """What is fixed once an engine is loaded.
+
+    max_model_len: prompt and answer together, in tokens. max_batch: requests that run at once. details: what a
+    person would want to read in a start-up log (attention, dtype, threads, KV cache size), in order.
+    """
+
+    engine: str
+    model: str
+    max_model_len: int
+    vocab_size: int
+    max_batch: int
+    details: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """A moment's load. KV blocks are 0 for an engine without a paged cache."""
+
+    running: int = 0
+    waiting: int = 0
+    kv_blocks_used: int = 0
+    kv_blocks_total: int = 0
+    preemptions: int = 0
+
+
+class Engine(Protocol):
+    """All calls come from one thread. See `lmi.core.types` for what is true of the deltas."""
+
+    @property
+    def info(self) -> EngineInfo:
+        """Fixed facts of the loaded model."""
+
+    def submit(self, request: GenerationRequest, /) -> None:
+        """Accept a request, or raise RequestError: then no delta of it will come."""
+
+    def poll(self, timeout: float, /) -> Sequence[Delta]:
+        """The deltas that are there; waits up to `timeout` seconds for the first. Raises EngineDead."""
+
+    def cancel(self, request_id: int, /) -> None:
+        """Stop a request. Its CANCELLED finish still comes by `poll`. An id that is unknown or over is ignored."""
+
+    def on_ready(self, wake: Callable[[], None], /) -> None:
+        """Register a callback: `wake` is called, from any thread, when poll has news (also when it would raise)."""
+
+    def stats(self) -> EngineStats:
+        """The load now; cheap, never blocks."""
+
+    def close(self) -> None:
+        """Release everything: processes, memory, files. Idempotent; no request may be live afterwards."""

@@ -1,0 +1,129 @@
+"""Make or refresh `.venv` from the locks: `python3 tools/setup.py serve|test` (the Makefile calls it).
+
+Only the standard library, and any Python 3 may run it: it finds a CPython that the project supports, makes the
+environment, installs uv into it and lets uv install the locked set. A stamp with the locks' digest makes the
+second call cost nothing. Torch comes in the cheapest form the machine can reach: a folder or index of CPU wheels
+named in LMI_TORCH_LINKS, else the index that uv picks for this machine's GPU (or its lack of one), else PyPI.
+"""
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+TESTED = (3, 11)
+UNTESTED = (3, 12)
+SETS = ("serve", "test")
+LOCKS = ("locks/serve.txt", "locks/test.txt", "locks/torch.txt")
+
+
+def say(text: str) -> None:
+    print(f"setup: {text}", flush=True)
+
+
+def fail(text: str) -> None:
+    print(f"setup: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def version_of(python: str) -> "tuple[int, int] | None":
+    """(major, minor) of a CPython, None for anything else."""
+    code = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
+    try:
+        words = subprocess.run(
+            [python, "-c", code], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+        ).stdout.split()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return (int(words[1]), int(words[2])) if words[0] == b"cpython" else None
+
+
+def find_python() -> "tuple[str, tuple[int, int]]":
+    named = os.environ.get("PYTHON", "")
+    names = [named] if named else ["python3.11", "python3", "python", "python3.12"]
+    found = [(name, version_of(name)) for name in names if shutil.which(name)]
+    for wanted in (TESTED, UNTESTED):
+        for name, version in found:
+            if version == wanted:
+                return name, version
+    have = ", ".join(f"{name} is {v[0]}.{v[1]}" if v else f"{name} is no CPython" for name, v in found) or "no python3"
+    fail(f"lmi needs CPython 3.11 (3.12 resolves and is untested); here: {have}. PYTHON=/path/to/python3.11 names one.")
+    raise AssertionError
+
+
+def run(*command: str, **extra: str) -> int:
+    return subprocess.run(command, check=False, cwd=ROOT, env={**os.environ, **extra}).returncode
+
+
+def must(*command: str) -> None:
+    code = run(*command)
+    if code:
+        fail(f"exit {code} from: {' '.join(command)}")
+
+
+def install_torch(uv: "list[str]") -> None:
+    lock = ROOT / "locks" / "torch.txt"
+    pins = lock.read_text().splitlines()
+    wanted = next(pin.split(" ")[0] for pin in pins if pin.startswith("torch=="))
+    links = os.environ.get("LMI_TORCH_LINKS", "")
+    if links:
+        say(f"{wanted} from LMI_TORCH_LINKS")
+        must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--find-links", links, wanted)
+    elif run(str(PYTHON), "-c", f"import importlib.metadata as m; v = m.version('torch').split('+')[0]; exit(v != '{wanted[7:]}')") == 0:
+        say(f"{wanted} is there")
+    else:
+        say(f"{wanted} for this machine's accelerator from PyTorch's own index (skipped where it is out of reach) ...")
+        quick = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+        command = [*uv, "-q", "pip", "install", "--python", str(PYTHON), "--torch-backend=auto", "--no-deps"]
+        if (
+            subprocess.run(
+                [*command, wanted], check=False, cwd=ROOT, env={**os.environ, **quick}, stderr=subprocess.DEVNULL
+            ).returncode
+            == 0
+            and run(str(PYTHON), "-c", "import torch", PYTHONWARNINGS="ignore") == 0
+        ):
+            return
+        say("not reachable: the build of the package registry, with CUDA (4.6 GB; LMI_TORCH_LINKS=<CPU wheels> saves it)")
+        must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "-r", str(lock))
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1] not in SETS:
+        fail(f"usage: python3 tools/setup.py {'|'.join(SETS)}")
+    wanted = sys.argv[1]
+    started = time.monotonic()
+    version = version_of(str(PYTHON)) if PYTHON.exists() else None
+    if version is None:
+        name, version = find_python()
+        if version == UNTESTED:
+            say("CPython 3.12 is resolved but untested")
+        say(f"making .venv with {name}")
+        if run(name, "-m", "venv", "--clear", str(VENV)):
+            fail(f"`{name} -m venv` failed; on Debian and Ubuntu: apt-get install python3-venv")
+    if version not in (TESTED, UNTESTED):
+        fail(f".venv holds Python {version[0]}.{version[1]}: remove .venv and try again")
+    lock = f"locks/{wanted}.txt"
+    digest = hashlib.sha256(b"".join((ROOT / n).read_bytes() for n in ("pyproject.toml", *sorted(LOCKS))))
+    # The test set holds the serve set, so its stamp satisfies both.
+    stamps = [VENV / f".lmi-{name}" for name in SETS if name in (wanted, "test")]
+    current = digest.hexdigest()
+    if any(stamp.exists() and stamp.read_text() == current for stamp in stamps):
+        return
+    if run(str(PYTHON), "-m", "uv", "--version") != 0:
+        must(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
+    uv = [str(PYTHON), "-m", "uv"]
+    install_torch(uv)
+    must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--require-hashes", "-r", lock)
+    must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--quiet", "-e", ".")
+    (VENV / f".lmi-{wanted}").write_text(current)
+    say(f"the {wanted} set is installed ({time.monotonic() - started:.0f} s)")
+
+
+if __name__ == "__main__":
+    main()
