@@ -1,0 +1,62 @@
+# Two commands do everything: `make run` and `make test`. Each makes or refreshes .venv by itself.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+PORT ?= 8080
+HOST ?= 127.0.0.1
+MODEL ?=
+CONFIG ?=
+IMAGE ?= lmi:cpu
+# The Python that makes the environment's set-up run; tools/setup.py finds the CPython 3.11 itself.
+BOOT ?= $(shell command -v python3 || command -v python3.11 || command -v python || echo python3)
+PY := .venv/bin/python
+
+.PHONY: run test check fast bench soak image lock docs format clean help serve-env test-env
+
+serve-env:
+	@$(BOOT) tools/setup.py serve
+
+test-env:
+	@$(BOOT) tools/setup.py test
+
+run: serve-env ## serve a model on 127.0.0.1:8080: make run [PORT=…] [HOST=…] [MODEL=<hub id|folder|s3://…>] [CONFIG=<folder>]
+	@exec $(PY) -m lmi.cli serve $(if $(CONFIG),"$(CONFIG)",$(if $(MODEL),,examples/demo)) $(if $(MODEL),--model "$(MODEL)") --host "$(HOST)" --port "$(PORT)"
+
+test: check ## everything that can be tested on this machine
+	$(PY) -m pytest -m slow -rs
+
+check: test-env ## format, lint, layers, types, generated documents, fast tests
+	$(PY) -m ruff format --check -q .
+	$(PY) -m ruff check -q .
+	.venv/bin/lint-imports --no-cache
+	$(PY) -m mypy
+	$(PY) tools/write_options_doc.py --check
+	$(PY) tools/write_requests_doc.py --check
+	$(PY) -m pytest -m "not slow"
+
+docs: test-env ## write the generated documents anew
+	$(PY) tools/write_options_doc.py
+	$(PY) tools/write_requests_doc.py
+
+format: test-env ## format the code and mend what the linter can
+	$(PY) -m ruff format -q .
+	$(PY) -m ruff check -q --fix .
+
+bench: test-env ## what the serving layer costs, against its peers in the same run: make bench [ARGS=--quick]
+	$(PY) -m benchmarks.layer_cost $(ARGS)
+
+soak: test-env ## ten minutes of mixed, rude traffic: make soak [ARGS="--minutes 2"]
+	$(PY) -m benchmarks.soak $(ARGS)
+
+image: ## build the CPU image with docker, podman or buildah: make image [IMAGE=lmi:cpu] [ARGS="--build-arg BASE=…"]
+	sh tools/build_image.sh "$(IMAGE)" $(ARGS)
+
+lock: test-env ## resolve the dependencies anew into locks/: make lock [ARGS=--upgrade]
+	$(PY) tools/lock.py $(ARGS)
+
+clean: ## remove the environment and what the tools left behind
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build out *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
