@@ -22,7 +22,11 @@ NAME = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 
 def existing_pins() -> list[str]:
     """The `name==version` pins of the locks that exist."""
-    pins = {name: version for path in sorted(LOCKS.glob("*.txt")) for name, version in NAME.findall(path.read_text())}
+    pins = {
+        name: version
+        for path in sorted(LOCKS.glob("*.txt"))
+        for name, version in NAME.findall(path.read_text())
+    }
     return [f"{name}=={version}" for name, version in sorted(pins.items())]
 
 
@@ -32,7 +36,9 @@ def lock(*, upgrade: bool) -> None:
         project = (ROOT / "pyproject.toml").read_text()
         pins = [] if upgrade else existing_pins()
         listed = "".join(f'  "{pin}",\n' for pin in pins)
-        project = project.replace("[tool.uv]\n", f"[tool.uv]\nconstraint-dependencies = [\n{listed}]\n", 1)
+        project = project.replace(
+            "[tool.uv]\n", f"[tool.uv]\nconstraint-dependencies = [\n{listed}]\n", 1
+        )
         (scratch / "pyproject.toml").write_text(project)
         for name in ("README.md", "LICENSE"):
             shutil.copy(ROOT / name, scratch / name)
@@ -40,7 +46,16 @@ def lock(*, upgrade: bool) -> None:
         (scratch / "lmi" / "__init__.py").touch()
         uv = [sys.executable, "-m", "uv"]
         subprocess.run([*uv, "lock", "--python", sys.executable], cwd=scratch, check=True)
-        export = [*uv, "export", "--python", sys.executable, "--frozen", "--no-emit-project", "--no-header", "--no-annotate"]
+        export = [
+            *uv,
+            "export",
+            "--python",
+            sys.executable,
+            "--frozen",
+            "--no-emit-project",
+            "--no-header",
+            "--no-annotate",
+        ]
         torch: set[str] = set()
         for name, extras in SETS.items():
             chosen = [flag for extra in extras for flag in ("--extra", extra)]

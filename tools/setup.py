@@ -37,7 +37,11 @@ def version_of(python: str) -> "tuple[int, int] | None":
     code = "import sys; print(sys.implementation.name, *sys.version_info[:2])"
     try:
         words = subprocess.run(
-            [python, "-c", code], check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=30
+            [python, "-c", code],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=30,
         ).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return None
@@ -52,8 +56,13 @@ def find_python() -> "tuple[str, tuple[int, int]]":
         for name, version in found:
             if version == wanted:
                 return name, version
-    have = ", ".join(f"{name} is {v[0]}.{v[1]}" if v else f"{name} is no CPython" for name, v in found) or "no python3"
-    fail(f"lmi needs CPython 3.11 (3.12 resolves and is untested); here: {have}. PYTHON=/path/to/python3.11 names one.")
+    have = (
+        ", ".join(f"{name} is {v[0]}.{v[1]}" if v else f"{name} is no CPython" for name, v in found)
+        or "no python3"
+    )
+    fail(
+        f"lmi needs CPython 3.11 (3.12 resolves and is untested); here: {have}. PYTHON=/path/to/python3.11 names one."
+    )
     raise AssertionError
 
 
@@ -74,22 +83,56 @@ def install_torch(uv: "list[str]") -> None:
     links = os.environ.get("LMI_TORCH_LINKS", "")
     if links:
         say(f"{wanted} from LMI_TORCH_LINKS")
-        must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--find-links", links, wanted)
-    elif run(str(PYTHON), "-c", f"import importlib.metadata as m; v = m.version('torch').split('+')[0]; exit(v != '{wanted[7:]}')") == 0:
+        must(
+            *uv,
+            "pip",
+            "install",
+            "--python",
+            str(PYTHON),
+            "--no-deps",
+            "--find-links",
+            links,
+            wanted,
+        )
+    elif (
+        run(
+            str(PYTHON),
+            "-c",
+            f"import importlib.metadata as m; v = m.version('torch').split('+')[0]; exit(v != '{wanted[7:]}')",
+        )
+        == 0
+    ):
         say(f"{wanted} is there")
     else:
-        say(f"{wanted} for this machine's accelerator from PyTorch's own index (skipped where it is out of reach) ...")
+        say(
+            f"{wanted} for this machine's accelerator from PyTorch's own index (skipped where it is out of reach) ..."
+        )
         quick = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
-        command = [*uv, "-q", "pip", "install", "--python", str(PYTHON), "--torch-backend=auto", "--no-deps"]
+        command = [
+            *uv,
+            "-q",
+            "pip",
+            "install",
+            "--python",
+            str(PYTHON),
+            "--torch-backend=auto",
+            "--no-deps",
+        ]
         if (
             subprocess.run(
-                [*command, wanted], check=False, cwd=ROOT, env={**os.environ, **quick}, stderr=subprocess.DEVNULL
+                [*command, wanted],
+                check=False,
+                cwd=ROOT,
+                env={**os.environ, **quick},
+                stderr=subprocess.DEVNULL,
             ).returncode
             == 0
             and run(str(PYTHON), "-c", "import torch", PYTHONWARNINGS="ignore") == 0
         ):
             return
-        say("not reachable: the build of the package registry, with CUDA (4.6 GB; LMI_TORCH_LINKS=<CPU wheels> saves it)")
+        say(
+            "not reachable: the build of the package registry, with CUDA (4.6 GB; LMI_TORCH_LINKS=<CPU wheels> saves it)"
+        )
         must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "-r", str(lock))
 
 
@@ -109,7 +152,9 @@ def main() -> None:
     if version not in (TESTED, UNTESTED):
         fail(f".venv holds Python {version[0]}.{version[1]}: remove .venv and try again")
     lock = f"locks/{wanted}.txt"
-    digest = hashlib.sha256(b"".join((ROOT / n).read_bytes() for n in ("pyproject.toml", *sorted(LOCKS))))
+    digest = hashlib.sha256(
+        b"".join((ROOT / n).read_bytes() for n in ("pyproject.toml", *sorted(LOCKS)))
+    )
     # The test set holds the serve set, so its stamp satisfies both.
     stamps = [VENV / f".lmi-{name}" for name in SETS if name in (wanted, "test")]
     current = digest.hexdigest()
@@ -119,7 +164,9 @@ def main() -> None:
         must(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
     uv = [str(PYTHON), "-m", "uv"]
     install_torch(uv)
-    must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--require-hashes", "-r", lock)
+    must(
+        *uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--require-hashes", "-r", lock
+    )
     must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--quiet", "-e", ".")
     (VENV / f".lmi-{wanted}").write_text(current)
     say(f"the {wanted} set is installed ({time.monotonic() - started:.0f} s)")

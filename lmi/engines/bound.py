@@ -1,0 +1,25 @@
+"""BoundSpec: a ModelSpec once the model's files and the devices are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmi.config.spec import ModelSpec
+
+# Reports (phase, done, total) from any thread; a total of 0 means that the end is not known.
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BoundSpec:
+    """All decided: nothing of ours says "auto" or "max" any more.
+
+    path: the folder with the model's files, None for an engine that needs no model.
+    tensor_parallel_degree: ranks that share one copy of the model.
+    """
+
+    spec: ModelSpec
+    path: Path | None
+    tensor_parallel_degree: int = 1
