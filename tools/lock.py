@@ -1,8 +1,11 @@
-"""Resolve the dependencies of pyproject.toml and write the locks: `make lock` (or `make lock UPGRADE=1`).
+"""Resolve the dependencies of pyproject.toml and write the locks: `make lock` (or `make lock
+UPGRADE=1`).
 
-A uv.lock holds its registry's addresses, so it is made in a scratch folder and exported as plain requirement
-files: names, versions, hashes and markers (one lock serves every Python that the project allows), no address. Torch and what only its CUDA build needs stand in a file of their
-own without hashes, because their hashes differ by build. Pins that exist are kept unless an upgrade is asked for.
+A uv.lock holds its registry's addresses, so it is made in a scratch folder and exported as plain
+requirement files: names, versions, hashes and markers (one lock serves every Python that the
+project allows), no address. Torch and what only its CUDA build needs stand in a file of their own
+without hashes, because their hashes differ by build. Pins that exist are kept unless an upgrade is
+asked for.
 """
 
 import argparse

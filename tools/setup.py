@@ -1,9 +1,11 @@
-"""Make or refresh `.venv` from the locks: `python3 tools/setup.py serve|test` (the Makefile calls it).
+"""Make or refresh `.venv` from the locks: `python3 tools/setup.py serve|test` (the Makefile calls
+it).
 
-Only the standard library, and any Python 3 may run it: it finds a CPython that the project supports, makes the
-environment, installs uv into it and lets uv install the locked set. A stamp with the locks' digest makes the
-second call cost nothing. Torch comes in the cheapest form the machine can reach: a folder or index of CPU wheels
-named in LMI_TORCH_LINKS, else the index that uv picks for this machine's GPU (or its lack of one), else PyPI.
+Only the standard library, and any Python 3 may run it: it finds a CPython that the project
+supports, makes the environment, installs uv into it and lets uv install the locked set. A stamp
+with the locks' digest makes the second call cost nothing. Torch comes in the cheapest form the
+machine can reach: a folder or index of CPU wheels named in LMI_TORCH_LINKS, else the index that uv
+picks for this machine's GPU (or its lack of one), else PyPI.
 """
 
 import hashlib
@@ -61,7 +63,8 @@ def find_python() -> "tuple[str, tuple[int, int]]":
         or "no python3"
     )
     fail(
-        f"lmi needs CPython 3.11 (3.12 resolves and is untested); here: {have}. PYTHON=/path/to/python3.11 names one."
+        f"lmi needs CPython 3.11 (3.12 resolves, untested); here: {have}. "
+        "PYTHON=/path/to/python3.11 names one."
     )
     raise AssertionError
 
@@ -76,64 +79,36 @@ def must(*command: str) -> None:
         fail(f"exit {code} from: {' '.join(command)}")
 
 
+def has_torch(version: str) -> bool:
+    """Whether .venv holds this torch (of whatever build) and can import it."""
+    code = f"import torch, sys; sys.exit(torch.__version__.split('+')[0] != '{version}')"
+    command = [str(PYTHON), "-W", "ignore", "-c", code]
+    return subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def install_torch(uv: "list[str]") -> None:
     lock = ROOT / "locks" / "torch.txt"
     pins = lock.read_text().splitlines()
     wanted = next(pin.split(" ")[0] for pin in pins if pin.startswith("torch=="))
+    version = wanted.partition("==")[2]
+    install = [*uv, "pip", "install", "--python", str(PYTHON)]
     links = os.environ.get("LMI_TORCH_LINKS", "")
+    if has_torch(version):
+        return
     if links:
         say(f"{wanted} from LMI_TORCH_LINKS")
-        must(
-            *uv,
-            "pip",
-            "install",
-            "--python",
-            str(PYTHON),
-            "--no-deps",
-            "--find-links",
-            links,
-            wanted,
-        )
-    elif (
-        run(
-            str(PYTHON),
-            "-c",
-            f"import importlib.metadata as m; v = m.version('torch').split('+')[0]; exit(v != '{wanted[7:]}')",
-        )
-        == 0
-    ):
-        say(f"{wanted} is there")
-    else:
-        say(
-            f"{wanted} for this machine's accelerator from PyTorch's own index (skipped where it is out of reach) ..."
-        )
-        quick = {"UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
-        command = [
-            *uv,
-            "-q",
-            "pip",
-            "install",
-            "--python",
-            str(PYTHON),
-            "--torch-backend=auto",
-            "--no-deps",
-        ]
-        if (
-            subprocess.run(
-                [*command, wanted],
-                check=False,
-                cwd=ROOT,
-                env={**os.environ, **quick},
-                stderr=subprocess.DEVNULL,
-            ).returncode
-            == 0
-            and run(str(PYTHON), "-c", "import torch", PYTHONWARNINGS="ignore") == 0
-        ):
-            return
-        say(
-            "not reachable: the build of the package registry, with CUDA (4.6 GB; LMI_TORCH_LINKS=<CPU wheels> saves it)"
-        )
-        must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "-r", str(lock))
+        must(*install, "--no-deps", "--find-links", links, wanted)
+        return
+    say(
+        f"{wanted} for this machine's accelerator from PyTorch's own index, where it can be reached"
+    )
+    quick = {**os.environ, "UV_HTTP_TIMEOUT": "10", "UV_HTTP_RETRIES": "0"}
+    command = [*install, "--quiet", "--torch-backend=auto", wanted]
+    subprocess.run(command, check=False, env=quick, stderr=subprocess.DEVNULL)
+    if not has_torch(version):
+        say("it can't: the package registry's build, which brings CUDA (4.6 GB on disk)")
+        say("LMI_TORCH_LINKS=<folder or page of CPU wheels> would save them")
+        must(*install, "--no-deps", "-r", str(lock))
 
 
 def main() -> None:

@@ -1,8 +1,8 @@
 """The Engine protocol: a token source with a completion queue.
 
-A completion queue, not a generator per request and not `step()`: engines that drive themselves (a process of their
-own) push, engines that are stepped do one forward pass in `poll`. Both are true to it. Extra powers (adapters,
-compiling) are separate small protocols found with isinstance.
+A completion queue, not a generator per request and not `step()`: engines that drive themselves (a
+process of their own) push, engines that are stepped do one forward pass in `poll`. Both are true to
+it. Extra powers (adapters, compiling) are separate small protocols found with isinstance.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from lmi.core.types import Delta, GenerationRequest
 class EngineInfo:
     """What is fixed once an engine is loaded.
 
-    max_model_len: prompt and answer together, in tokens. max_batch: requests that run at once. details: what a
-    person would want to read in a start-up log (attention, dtype, threads, KV cache size), in order.
+    max_model_len: prompt and answer together, in tokens. max_batch: requests that run at once.
+    details: what a person would want to read in a start-up log (attention, dtype, threads, KV cache
+    size), in order.
     """
 
     engine: str
@@ -52,16 +53,19 @@ class Engine(Protocol):
         """Accept a request, or raise RequestError: then no delta of it will come."""
 
     def poll(self, timeout: float, /) -> Sequence[Delta]:
-        """The deltas that are there; waits up to `timeout` seconds for the first. Raises EngineDead."""
+        """The deltas that are there; waits up to `timeout` seconds for one. Raises EngineDead."""
 
     def cancel(self, request_id: int, /) -> None:
-        """Stop a request. Its CANCELLED finish still comes by `poll`. An id that is unknown or over is ignored."""
+        """Stop a request; its CANCELLED finish still comes by `poll`.
+
+        An id that is unknown or over is ignored.
+        """
 
     def on_ready(self, wake: Callable[[], None], /) -> None:
-        """Register a callback: `wake` is called, from any thread, when poll has news (also when it would raise)."""
+        """Register a callback, called from any thread when poll has news or would raise."""
 
     def stats(self) -> EngineStats:
         """The load now; cheap, never blocks."""
 
     def close(self) -> None:
-        """Release everything: processes, memory, files. Idempotent; no request may be live afterwards."""
+        """Release everything: processes, memory, files. Idempotent; ends what is still live."""

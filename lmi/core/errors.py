@@ -1,4 +1,5 @@
-"""The exception tree. A library's own exceptions become these in that library's adapter, by type, never by text.
+"""The exception tree. A library's own exceptions become these in that library's adapter, by type,
+never by text.
 
     LmiError
     ├── ConfigError       an option: exit 2 before anything starts, one line, no traceback
@@ -26,8 +27,9 @@ class LmiError(Exception):
 class ConfigError(LmiError):
     """An option that can't be honoured.
 
-    option: the key as its user wrote it. value: its text, None where there is none. source: where it came from,
-    such as `serving.properties:3` or `OPTION_DTYPE`. want: what would be right, as the end of a sentence.
+    option: the key as its user wrote it. value: its text, None where there is none. source: where
+    it came from, such as `serving.properties:3` or `OPTION_DTYPE`. want: what would be right, as
+    the end of a sentence.
     """
 
     def __init__(self, option: str, value: str | None, source: str, want: str) -> None:
@@ -50,13 +52,15 @@ class BuildError(LmiError):
 class RequestError(LmiError):
     """One request is refused or fails; nothing else is touched.
 
-    code: the HTTP status of the default dialect. field: the dotted path in the body that is at fault, or None.
-    retry_after: seconds after which trying again makes sense, or None.
+    code: the HTTP status of the default dialect. field: the dotted path in the body that is at
+    fault, or None. retry_after: seconds after which trying again makes sense, or None.
     """
 
     code = 424
 
-    def __init__(self, message: str, *, field: str | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, field: str | None = None, retry_after: float | None = None
+    ) -> None:
         self.field = field
         self.retry_after = retry_after
         super().__init__(message)

@@ -1,15 +1,17 @@
 """What travels between a front, the session and an engine.
 
-`Token` and `Delta` are made once per generated token, so they are NamedTuples: frozen, and four times cheaper to
-make than a frozen dataclass.
+`Token` and `Delta` are made once per generated token, so they are NamedTuples: frozen, and four
+times cheaper to make than a frozen dataclass.
 
 What is true of the deltas of every engine (one suite checks it for all):
-1. the tokens of a choice come in order, none lost or repeated; a request id is never used twice in a process;
+1. the tokens of a choice come in order, none lost or repeated; a request id is never used twice in
+a process;
 2. exactly one `finish` per choice, on its last delta;
 3. nothing after it;
 4. every accepted request finishes: also when cancelled, out of memory, or when the engine died;
 5. an error harms one request, unless the engine itself is gone (then `poll` raises EngineDead);
-6. the joined text of a choice is the tokenizer's decoding of its visible ids, cut at the stop as asked.
+6. the joined text of a choice is the tokenizer's decoding of its visible ids, cut at the stop as
+asked.
 """
 
 from __future__ import annotations
@@ -42,10 +44,11 @@ class TopToken(NamedTuple):
 class Token(NamedTuple):
     """One token.
 
-    text: the visible text that this token released: empty for a special token, for one that ends inside a
-    character, and while a stop string may be forming; the last token of a choice carries what was held back.
-    logprob: natural logarithm of the token's probability under the raw logits, None when not asked for.
-    top: the `Sampling.logprobs` most likely tokens at this position, best first.
+    text: the visible text that this token released: empty for a special token, for one that ends
+    inside a character, and while a stop string may be forming; the last token of a choice carries
+    what was held back. logprob: natural logarithm of the token's probability under the raw logits,
+    None when not asked for. top: the `Sampling.logprobs` most likely tokens at this position, best
+    first.
     """
 
     id: int
@@ -66,9 +69,9 @@ class Usage(NamedTuple):
 class Delta(NamedTuple):
     """What one poll brings for one choice of one request: usually one token.
 
-    prompt: the prompt's tokens with their logprobs (the first has none), on the first delta of choice 0 of a
-    request with `Sampling.prompt_logprobs`; empty otherwise. usage: on the last delta of a choice.
-    error: set if and only if finish is ERROR.
+    prompt: the prompt's tokens with their logprobs (the first has none), on the first delta of
+    choice 0 of a request with `Sampling.prompt_logprobs`; empty otherwise. usage: on the last delta
+    of a choice. error: set if and only if finish is ERROR.
     """
 
     request_id: int
@@ -90,10 +93,10 @@ class Delta(NamedTuple):
 class Sampling:
     """How tokens are chosen and when to stop. Greedy by default.
 
-    temperature 0 is greedy. top_k 0 and top_p 1 are off. min_p 0 is off. A seeded request gives the same tokens
-    whatever else runs beside it. stop: strings; the text is cut before the match unless include_stop_text.
-    logprobs: None for no logprobs, 0 for the chosen token's, k for the k most likely as well.
-    best_of candidates are generated and the n best by mean logprob returned.
+    temperature 0 is greedy. top_k 0 and top_p 1 are off. min_p 0 is off. A seeded request gives the
+    same tokens whatever else runs beside it. stop: strings; the text is cut before the match unless
+    include_stop_text. logprobs: None for no logprobs, 0 for the chosen token's, k for the k most
+    likely as well. best_of candidates are generated and the n best by mean logprob returned.
     """
 
     max_new_tokens: int = 30
@@ -121,8 +124,9 @@ class Sampling:
 class GenerationRequest:
     """One request for an engine.
 
-    id: never used twice in a process. prompt: text, or token ids (taken as they are: no special tokens added).
-    truncate_prompt_tokens: keep only that many tokens, from the prompt's end. adapter: a registered LoRA's name.
+    id: never used twice in a process. prompt: text, or token ids (taken as they are: no special
+    tokens added). truncate_prompt_tokens: keep only that many tokens, from the prompt's end.
+    adapter: a registered LoRA's name.
     """
 
     id: int

@@ -1,7 +1,8 @@
 """Start-up phases for people: bars on a terminal, plain lines elsewhere.
 
-Everything that takes longer than a moment reports `(phase, done, total)` from any thread; a total of 0 means that
-the end is not known. A phase ends when another begins or when the reporter is closed.
+Everything that takes longer than a moment reports `(phase, done, total)` from any thread; a total
+of 0 means that the end is not known. A phase ends when another begins or when the reporter is
+closed.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ def reporter() -> Reporter:
 
 
 class LineReporter:
-    """A line when a phase begins, one every ten seconds while it lasts, and one with its time when it ends."""
+    """A line when a phase begins, one every ten seconds, and one with its time when it ends."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
