@@ -1,0 +1,154 @@
+"""Incremental decoding: token ids in one by one, text out as soon as it is certain.
+
+The rule: the joined pieces are the tokenizer's decoding of the visible ids, in the context of the
+prompt: the leading space of the first word stays if something visible comes before it, and a
+character that the prompt left unfinished is finished. Only the bytes of an unfinished character are
+held back (three at most). A push costs the same however long the text is.
+
+One difference from decoding the whole is wanted. Byte fallback decodes a run of byte tokens all or
+nothing: one wrong byte turns the whole run into U+FFFD, and also what a client has already read.
+Here a character that is complete is out at once (a newline is a byte token in many vocabularies,
+and a stop string must be seen when it ends), and only bytes that belong to no character become
+U+FFFD, one each. Text that a tokenizer made has no such bytes.
+"""
+
+from __future__ import annotations
+
+from codecs import utf_8_decode
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+from lmi.text.pieces import PieceTable
+
+_UNKNOWN: Final = "\ufffd"
+# Visible prompt tokens that can matter to what follows: an unfinished character has at most three
+# bytes.
+_CONTEXT_TOKENS: Final = 4
+# Tokens that the window algorithm decodes again each time, before the new ones.
+_WINDOW_TOKENS: Final = 6
+# New tokens after which the window moves on although its text ends in U+FFFD: no character is that
+# long.
+_UNDECIDED_TOKENS: Final = 4
+
+
+class Detokenizer(Protocol):
+    """The text of one choice."""
+
+    def push(self, token_id: int, /) -> str:
+        """The text that is certain now that this token came; empty for ids without a token."""
+
+    def flush(self) -> str:
+        """What was held back, as text; call it once, at the end."""
+
+
+class ByteStreamDetokenizer:
+    """For byte-level vocabularies: the tokens' bytes are one UTF-8 stream."""
+
+    __slots__ = ("_pending", "_pieces")
+
+    def __init__(self, pieces: PieceTable) -> None:
+        self._pieces = pieces
+        self._pending = b""
+
+    def push(self, token_id: int, /) -> str:
+        piece = self._pieces[token_id]
+        if not self._pending and piece.__class__ is str:
+            return piece
+        raw = self._pending + (piece.encode() if isinstance(piece, str) else piece)
+        text, used = utf_8_decode(raw, "replace", False)
+        self._pending = raw[used:]
+        return text
+
+    def flush(self) -> str:
+        text = self._pending.decode(errors="replace")
+        self._pending = b""
+        return text
+
+
+class PieceDetokenizer:
+    """For vocabularies of text pieces, with or without byte tokens."""
+
+    __slots__ = ("_first", "_inner", "_pending", "_pieces")
+
+    def __init__(self, inner: PieceTable, first: PieceTable) -> None:
+        self._inner = inner
+        self._first = first
+        self._pieces = first  # the table for the next token
+        self._pending = b""
+
+    def push(self, token_id: int, /) -> str:
+        piece = self._pieces[token_id]
+        if not self._pending and piece.__class__ is str:
+            if piece or self._inner[token_id]:
+                self._pieces = self._inner
+            return piece
+        self._pieces = self._inner
+        if isinstance(piece, str):
+            return self.flush() + piece
+        return self._push_byte(piece)
+
+    def _push_byte(self, byte: bytes) -> str:
+        raw = self._pending + byte
+        try:
+            text, used = utf_8_decode(raw, "strict", False)
+        except UnicodeDecodeError:
+            wrong = self.flush()
+            if not wrong:  # this byte begins no character
+                return _UNKNOWN
+            return wrong + self._push_byte(byte)
+        self._pending = raw[used:]
+        return text
+
+    def flush(self) -> str:
+        text = _UNKNOWN * len(self._pending)
+        self._pending = b""
+        return text
+
+
+class WindowDetokenizer:
+    """For any other decoder: what the last few tokens say with the new one and did not say before.
+
+    Exact as far as a token's text depends on the tokens of the window only.
+    """
+
+    __slots__ = ("_decode", "_ids", "_known", "_text")
+
+    def __init__(self, decode: Callable[[list[int]], str]) -> None:
+        self._decode = decode
+        self._ids: list[int] = []
+        self._known = 0  # how many of the ids have their text out
+        self._text = ""  # the decoding of those
+
+    def push(self, token_id: int, /) -> str:
+        self._ids.append(token_id)
+        text = self._decode(self._ids)
+        if text.endswith(_UNKNOWN) and len(self._ids) - self._known < _UNDECIDED_TOKENS:
+            return ""
+        return self._take(text)
+
+    def flush(self) -> str:
+        return self._take(self._decode(self._ids)) if len(self._ids) > self._known else ""
+
+    def _take(self, text: str) -> str:
+        fresh = text[len(self._text) :]
+        if len(self._ids) > _WINDOW_TOKENS:
+            self._ids = self._ids[-_WINDOW_TOKENS:]
+            text = self._decode(self._ids)
+        self._known = len(self._ids)
+        self._text = text
+        return fresh
+
+
+def prime(detokenizer: Detokenizer, prompt: Sequence[int], hidden: frozenset[int]) -> None:
+    """Let a detokenizer know what comes before: the prompt's last visible tokens.
+
+    Their own text is dropped. hidden: ids that are not shown.
+    """
+    context: list[int] = []
+    for token_id in reversed(prompt):
+        if token_id not in hidden:
+            context.append(token_id)
+            if len(context) == _CONTEXT_TOKENS:
+                break
+    for token_id in reversed(context):
+        detokenizer.push(token_id)
