@@ -1,9 +1,9 @@
 """Read a tokenizer from a model's folder.
 
-tokenizer.json holds nearly everything. What transformers (5.19) lays over it from
-tokenizer_config.json and special_tokens_map.json is done here too, so that the ids are the same
-without importing it: tokens that tokenizer.json lacks, which tokens are special, `add_bos_token`
-and `add_eos_token`, `add_prefix_space`.
+tokenizer.json holds nearly everything, also whether BOS and EOS are added: like transformers
+(5.19), we do not look at `add_bos_token` where that file exists. What transformers lays over it
+from tokenizer_config.json and special_tokens_map.json is done here too, so that the ids are the
+same without importing it: tokens that the file lacks, which tokens are special, `add_prefix_space`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import tokenizers
-from tokenizers import AddedToken, pre_tokenizers, processors
+from tokenizers import AddedToken, pre_tokenizers
 
 from lmi.core import ModelError
 from lmi.text.pieces import pieces_of
@@ -87,8 +87,6 @@ def _overlay(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
     extra = config.get("extra_special_tokens") or []
     named += extra.values() if isinstance(extra, dict) else extra
     tokenizer.add_special_tokens([_added(token, special=True) for token in named])
-    if "add_bos_token" in config or "add_eos_token" in config:
-        _set_template(tokenizer, config)
     prefix = config.get("add_prefix_space")
     before = tokenizer.pre_tokenizer
     if (
@@ -106,22 +104,6 @@ def _added(token: str | dict[str, Any], *, special: bool | None = None) -> Added
     if special is not None:
         flags["special"] = special
     return AddedToken(token["content"], **flags)
-
-
-def _set_template(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> None:
-    """An explicit add_bos_token or add_eos_token replaces all other post-processing."""
-    parts = ["$A"]
-    special = []
-    for flag, name in (("add_bos_token", "bos_token"), ("add_eos_token", "eos_token")):
-        token_id = _named_id(tokenizer, config, name)
-        if not config.get(flag) or token_id is None:
-            continue
-        content = _content(config[name])
-        special.append((content, token_id))
-        parts = [content, *parts] if name == "bos_token" else [*parts, content]
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=" ".join(parts), special_tokens=special
-    )
 
 
 def _named_id(tokenizer: tokenizers.Tokenizer, config: dict[str, Any], name: str) -> int | None:
@@ -164,6 +146,11 @@ def _load_with_transformers(folder: Path, *, trust_remote_code: bool) -> Codec:
             f"{folder}: no tokenizer can be read: expected tokenizer.json, or files that"
             f" transformers makes a tokenizer of ({error})"
         ) from error
+    if len(loaded) <= len(loaded.all_special_ids):  # what it makes of a folder with no vocabulary
+        raise ModelError(
+            f"{folder}: no vocabulary found: expected tokenizer.json, or the files that"
+            f" {type(loaded).__name__} reads"
+        )
     backend = getattr(loaded, "backend_tokenizer", None)
     if isinstance(backend, tokenizers.Tokenizer):
         names = {name: str(token) for name in _NAMED if (token := getattr(loaded, name, None))}
