@@ -164,6 +164,7 @@ class EchoEngine:
     def on_ready(self, wake: Callable[[], None], /) -> None:
         """`wake` is called once per step: at once where one is due, else by an alarm's thread."""
         self._wake = wake
+        self._woken = False
         self._alarm = self._alarm or Alarm(self._ring)
         self._announce()
 

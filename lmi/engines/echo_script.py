@@ -61,8 +61,9 @@ def answer(
     asks for it.
     """
     ids = list(itertools.islice(itertools.cycle(period), length))
-    if eos_after is not None and (place := max(eos_after, sampling.min_new_tokens)) < length:
-        ids[place:] = [EOS_ID]
+    if eos_after is not None and not sampling.ignore_eos:
+        end = max(eos_after, sampling.min_new_tokens)
+        ids[end:] = [EOS_ID] * (end < length)
     end, finish = _end_by_id(ids, sampling)
     del ids[end:]
     mute_last = finish is not Finish.LENGTH and not sampling.include_stop_text
