@@ -1,0 +1,221 @@
+"""Which engine runs a model: what `engine` and `option.rolling_batch` mean in LMI 0.25 to 0.36.
+
+LMI-Dist is alive here, so `lmi-dist` stays `lmi-dist` (0.33 rewrote it to vllm), and the old `scheduler` means it
+too. What a user names is never replaced by something else: if it is not installed, that is an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+NAMED = {
+    "lmi-dist": "lmi-dist",
+    "vLLM": "vllm",
+    "TensorRT-LLM": "trtllm",
+    "echo": "echo",
+}
+"""Values of `engine` that name one of ours directly."""
+
+_BY_ROLLING_BATCH = {
+    "vllm": "vllm",
+    "lmi-dist": "lmi-dist",
+    "scheduler": "lmi-dist",
+    "trtllm": "trtllm",
+    "deepspeed": "deepspeed",
+    "tnx": "neuronx",
+}
+_BY_ENTRY_POINT = {
+    "djl_python.deepspeed": "deepspeed",
+    "djl_python.stable-diffusion": "deepspeed",
+    "djl_python.tensorrt_llm": "trtllm",
+    "djl_python.transformers_neuronx": "neuronx",
+    "djl_python.optimum_neuron": "neuronx",
+    "djl_python.sklearn_handler": "python",
+    "djl_python.xgboost_handler": "python",
+    "djl_python.sentence_transformers": "python",
+}
+_BY_ENTRY_PACKAGE = {"djl_python.lmi_vllm": "vllm", "djl_python.lmi_trtllm": "trtllm"}
+_GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
+# Encoder and decoder: what generates text here has a decoder only.
+_ENCODER_DECODER = frozenset(
+    {"t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "longt5", "m2m_100"}
+)
+_GENERATING_TASKS = frozenset({"auto", "text-generation", "conversational", "generate"})
+# With nothing named: what LMI 0.36 would take first, then ours.
+_PREFERENCE = ("vllm", "lmi-dist", "trtllm", "deepspeed")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What the choice depends on. model: the model's config.json where one is at hand."""
+
+    engine: str | None = None
+    rolling_batch: str | None = None
+    task: str | None = None
+    entry_point: str | None = None
+    has_custom_handler: bool = False
+    features: tuple[str, ...] = ()
+    model: Mapping[str, object] | None = None
+    classic_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The engine and why. because: the option whose value decided, or None where nothing was said."""
+
+    engine: str
+    reason: str
+    because: str | None = None
+
+
+class NoEngine(Exception):
+    """No engine can be chosen. option: the one to change, or None; `str` is the end of a sentence."""
+
+    def __init__(self, option: str | None, want: str) -> None:
+        self.option = option
+        super().__init__(want)
+
+
+def choose(question: Question, installed: Collection[str]) -> Choice:
+    """The engine for a model. Raises NoEngine for a contradiction, and for an engine that is not installed."""
+    choice = _named(question) or _by_features(question) or _by_model(question, installed)
+    if choice.engine == "neuronx":
+        raise NoEngine(choice.because, "Neuron accelerators are not supported; GPUs and CPUs are")
+    if choice.engine not in installed:
+        raise NoEngine(choice.because, _not_installed(choice, question, installed))
+    return choice
+
+
+def _named(question: Question) -> Choice | None:
+    """What the user says outright."""
+    rolling = _BY_ROLLING_BATCH.get(question.rolling_batch or "")
+    engine = question.engine
+    if engine in NAMED:
+        name = NAMED[engine]
+        if rolling not in (None, name):
+            raise NoEngine(
+                "option.rolling_batch",
+                f"engine={engine} and option.rolling_batch={question.rolling_batch} name two engines; keep one",
+            )
+        return Choice(name, f"engine={engine} names it", "engine")
+    if engine is not None and engine not in ("Python", "MPI", "DeepSpeed"):
+        raise NoEngine(
+            "engine",
+            f"{engine} runs in the DJL model server in Java only; expected Python, MPI, DeepSpeed or "
+            + ", ".join(NAMED),
+        )
+    if question.has_custom_handler:
+        return Choice("python", "the folder's own handler takes the requests", "option.entryPoint")
+    entry = _entry_point(question.entry_point)
+    if rolling is not None:
+        if engine == "DeepSpeed" and entry is None and rolling != "deepspeed":
+            raise NoEngine(
+                "option.rolling_batch",
+                f"engine=DeepSpeed and option.rolling_batch={question.rolling_batch} name two engines; keep one",
+            )
+        note = (
+            "; LMI-Dist took the scheduler's place" if question.rolling_batch == "scheduler" else ""
+        )
+        reason = f"option.rolling_batch={question.rolling_batch} names it{note}"
+        return Choice(rolling, reason, "option.rolling_batch")
+    if entry is not None:
+        return Choice(
+            entry, f"option.entryPoint={question.entry_point} is its handler", "option.entryPoint"
+        )
+    if engine == "DeepSpeed":
+        return Choice("deepspeed", "engine=DeepSpeed names it", "engine")
+    if question.classic_model:
+        return Choice("python", "the folder holds a sklearn or XGBoost model")
+    return None
+
+
+def _entry_point(text: str | None) -> str | None:
+    if text is None:
+        return None
+    for package, engine in _BY_ENTRY_PACKAGE.items():
+        if text == package or text.startswith(package + "."):
+            return engine
+    return _BY_ENTRY_POINT.get(text)
+
+
+def _by_features(question: Question) -> Choice | None:
+    """What the image was made for, for a model that generates text."""
+    if not question.features or _generates(question) is False:
+        return None
+    if question.rolling_batch == "disable" and question.engine == "MPI":
+        return None
+    for feature in ("lmi-dist", "vllm", "trtllm", "tnx"):
+        if feature in question.features:
+            engine = "neuronx" if feature == "tnx" else feature
+            return Choice(engine, f"SERVING_FEATURES has {feature}", "SERVING_FEATURES")
+    return None
+
+
+def _by_model(question: Question, installed: Collection[str]) -> Choice:
+    generates = _generates(question)
+    if generates is False:
+        return Choice(
+            "python", f"{_kind(question)} needs a task of transformers, not text generation"
+        )
+    if question.rolling_batch == "disable":
+        return Choice(
+            "python",
+            "option.rolling_batch=disable asks for no continuous batching",
+            "option.rolling_batch",
+        )
+    if question.engine == "MPI":
+        if "trtllm" in installed:
+            return Choice("trtllm", "engine=MPI, and TensorRT-LLM is installed")
+        return Choice("lmi-dist", "engine=MPI means LMI-Dist for a model that generates text")
+    for name in _PREFERENCE:
+        if name in installed:
+            why = f"{_kind(question)} generates text" if generates else "nothing else is said"
+            return Choice(
+                name, f"{why}, and {name} is the first of {', '.join(_PREFERENCE)} installed here"
+            )
+    return Choice("lmi-dist", "it is the engine for models that generate text")
+
+
+def _generates(question: Question) -> bool | None:
+    """Whether the model generates text with a decoder; None where nothing says so."""
+    if question.task is not None and question.task != "auto":
+        return question.task in _GENERATING_TASKS
+    if question.model is None:
+        return None
+    if question.model.get("model_type") in _ENCODER_DECODER:
+        return False
+    names = _architectures(question.model)
+    return any(name.endswith(_GENERATES) for name in names) if names else None
+
+
+def _architectures(model: Mapping[str, object]) -> tuple[str, ...]:
+    listed = model.get("architectures")
+    mapped = model.get("auto_map")
+    names = [*listed] if isinstance(listed, list) else []
+    names += [*mapped] if isinstance(mapped, dict) else []
+    return tuple(
+        name.removeprefix("AutoModel") if name.startswith("AutoModelFor") else name
+        for name in names
+        if isinstance(name, str)
+    )
+
+
+def _kind(question: Question) -> str:
+    if question.task is not None and question.task != "auto":
+        return f"option.task={question.task}"
+    names = _architectures(question.model or {})
+    return names[0] if names else "the model"
+
+
+def _not_installed(choice: Choice, question: Question, installed: Collection[str]) -> str:
+    """What would run here, and the edit that asks for it."""
+    here = [name for name in _PREFERENCE if name in installed]
+    head = f"{choice.reason}, but {choice.engine} is not installed"
+    generates = _generates(question) is not False and not question.has_custom_handler
+    if not here or not generates or question.classic_model:
+        return f"{head}; installed: {', '.join(sorted(installed)) or 'none'}"
+    edits = [f"option.rolling_batch={here[0]}"]
+    if question.engine not in (None, "Python", "MPI"):
+        edits.insert(0, "engine=Python")
+    return f"{head}; {here[0]} would run it: write {' and '.join(edits)}"

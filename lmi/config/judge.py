@@ -1,0 +1,224 @@
+"""What becomes of each setting under the chosen engine: used, not needed, the user's own, or an error."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from lmi.config import kinds
+from lmi.config.kinds import Kind
+from lmi.config.nearest import nearest, one_edit
+from lmi.config.options import TABLE, Option, Verdict, spellings
+from lmi.config.resolution import Fate, Overridden, Setting
+from lmi.config.sources import Candidate, variable_names
+from lmi.config.values import Value, Values
+from lmi.config.variables import Layer
+from lmi.config.vllm_arguments import Argument, arguments
+from lmi.core import ConfigError
+
+_OWN_CODE = "model.py"
+_VLLM = "an argument of vLLM"
+
+
+@dataclass(slots=True)
+class Judgement:
+    """The outcome, collected option by option. options: parsed, by short key. user_options: texts."""
+
+    settings: list[Setting] = field(default_factory=list)
+    problems: list[ConfigError] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    options: dict[str, object] = field(default_factory=dict)
+    user_options: dict[str, str] = field(default_factory=dict)
+
+
+def judge(
+    values: Values,
+    unknown: Sequence[Candidate],
+    *,
+    engine: str | None,
+    own_code: bool,
+    tolerant: bool,
+) -> Judgement:
+    """Judges every setting. engine: None where none could be chosen; then only spelling is judged.
+
+    own_code: the model's own handler takes the requests. tolerant: unknown options are warnings.
+    """
+    outcome = Judgement()
+    for value in values.values():
+        _known(outcome, value, engine, own_code)
+    seen: dict[str, list[Candidate]] = {}
+    for candidate in unknown:
+        seen.setdefault(candidate.key, []).append(candidate)
+    for group in seen.values():
+        group.sort(key=lambda candidate: (-candidate.layer, candidate.order))
+        _unknown(outcome, group, engine, own_code, tolerant)
+    return outcome
+
+
+def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool) -> None:
+    option = value.option
+    if engine is None:
+        return
+    verdict, reason = option.use(engine)
+    limit = option.limits.get(engine)
+    setting = Setting(
+        option.key,
+        value.text,
+        value.value,
+        value.winner.origin,
+        Fate.USED,
+        consumer(option, engine),
+        overridden=value.overridden,
+        secret=option.secret,
+    )
+    if own_code and not option.ours_to_read:
+        outcome.user_options[option.short] = value.text
+        setting = replace(setting, fate=Fate.USER, consumer=_OWN_CODE)
+    elif limit is not None and value.value not in limit.values:
+        outcome.problems.append(value.error(limit.why))
+        return
+    elif verdict is Verdict.USED:
+        outcome.options[option.short] = value.value
+    elif verdict is Verdict.ADVISORY:
+        setting = replace(setting, fate=Fate.ADVISORY, consumer="", note=reason)
+    elif value.value in option.off or value.text == option.default:
+        note = f"asks for nothing that {engine} lacks"
+        setting = replace(setting, fate=Fate.ADVISORY, consumer="", note=note)
+    else:
+        outcome.problems.append(value.error(reason))
+        return
+    outcome.settings.append(setting)
+
+
+def consumer(option: Option, engine: str) -> str:
+    """Who reads an option under an engine."""
+    return engine if engine in option.used else option.reader
+
+
+def _unknown(
+    outcome: Judgement,
+    group: Sequence[Candidate],
+    engine: str | None,
+    own_code: bool,
+    tolerant: bool,
+) -> None:
+    winner = group[0]
+    overridden = tuple(Overridden(loser.text, loser.origin) for loser in group[1:])
+    argument = _argument(winner)
+    short = winner.key.removeprefix("option.")
+    setting = Setting(
+        winner.key, winner.text, winner.text, winner.origin, Fate.USED, overridden=overridden
+    )
+    if own_code and (argument is not None or one_edit(winner.key, spellings()) is None):
+        outcome.user_options[short] = winner.text
+        outcome.settings.append(replace(setting, fate=Fate.USER, consumer=_OWN_CODE))
+    elif argument is not None:
+        _of_vllm(outcome, setting, argument, winner, engine)
+    elif tolerant:
+        note = _unknown_text(winner)
+        outcome.warnings.append(f"{winner.written} (from {winner.origin}): {note}; ignored")
+        outcome.settings.append(replace(setting, fate=Fate.UNKNOWN, note=note))
+    else:
+        outcome.problems += (
+            ConfigError(
+                candidate.written, candidate.text, candidate.origin, _unknown_text(candidate)
+            )
+            for candidate in group
+        )
+
+
+def _argument(candidate: Candidate) -> Argument | None:
+    if not candidate.key.startswith("option."):
+        return None
+    return arguments().get(candidate.key.removeprefix("option."))
+
+
+def _of_vllm(
+    outcome: Judgement,
+    setting: Setting,
+    argument: Argument,
+    winner: Candidate,
+    engine: str | None,
+) -> None:
+    def problem(want: str) -> ConfigError:
+        return ConfigError(winner.written, winner.text, winner.origin, want)
+
+    if engine == "echo":
+        note = "the echo engine runs no model"
+        outcome.settings.append(replace(setting, fate=Fate.ADVISORY, note=note))
+    elif engine == "vllm":
+        try:
+            value = kind_of(argument).parse(winner.text.strip())
+        except ValueError as error:
+            outcome.problems.append(problem(str(error)))
+            return
+        outcome.options[argument.name] = value
+        note = f"{_VLLM} {argument.first} to {argument.last}"
+        outcome.settings.append(replace(setting, value=value, consumer="vllm", note=note))
+    elif engine is not None:
+        outcome.problems.append(problem(f"{engine} has nothing like it: it is {_VLLM}"))
+
+
+def kind_of(argument: Argument) -> Kind:
+    """How to read an argument of vLLM. Types that several releases disagree on are text."""
+    match argument.type:
+        case "bool":
+            return kinds.Flag()
+        case "int":
+            return kinds.Whole()
+        case "float":
+            return kinds.Real()
+        case "choice":
+            return kinds.Choice(argument.choices)
+        case _:
+            return kinds.Text()
+
+
+def _unknown_text(candidate: Candidate) -> str:
+    """What is wrong with an unknown name, and the name that was probably meant."""
+    if candidate.layer in (Layer.OPTION, Layer.SERVING, Layer.SERVING_DEFAULT):
+        noun, meant = "variable", _nearest_variable(candidate.written)
+    else:
+        noun, meant = "option", _nearest_key(candidate.key)
+    return f"unknown {noun}" + (f"; did you mean {meant}?" if meant else "")
+
+
+def _nearest_key(key: str) -> str | None:
+    for prefix in ("option.", "options.", "Option.", "OPTION."):
+        full = "option." + key.removeprefix(prefix)
+        for same in (full, key.removeprefix(prefix)):
+            if same in spellings():
+                return same
+    if key.startswith("option.") or "." in key:
+        return nearest(key, _keys())
+    # A forgotten prefix costs no edits: the shorter of the two ways wins.
+    bare = {name.removeprefix("option."): name for name in reversed(_keys())}
+    meant = nearest(key, bare)
+    return None if meant is None else bare[meant]
+
+
+def _nearest_variable(name: str) -> str | None:
+    return nearest(name, (*variable_names(), *(f"OPTION_{key.upper()}" for key in arguments())))
+
+
+def _keys() -> tuple[str, ...]:
+    """Documented keys, older spellings, then vLLM's own: the likelier first."""
+    own = tuple(f"option.{name}" for name in arguments())
+    return tuple(dict.fromkeys((*(option.key for option in TABLE), *spellings(), *own)))
+
+
+def defaults(values: Values, engine: str) -> tuple[Setting, ...]:
+    """The options that the engine, the server or the launcher reads and nobody set."""
+    return tuple(
+        Setting(
+            option.key,
+            option.default or "",
+            None if option.default is None else option.kind.parse(option.default),
+            "default",
+            Fate.DEFAULT,
+            consumer(option, engine),
+            secret=option.secret,
+        )
+        for option in TABLE
+        if option.key not in values and option.use(engine).verdict is Verdict.USED
+    )

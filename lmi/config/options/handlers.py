@@ -1,0 +1,163 @@
+"""Options of functions: transformers tasks, DeepSpeed, sklearn, XGBoost, Neuron, and partitioning."""
+
+from __future__ import annotations
+
+from lmi.config.kinds import Choice, Flag, Json, Kind, Names, Real, Text, Whole
+from lmi.config.options.base import ANY, Option
+
+_COUNT = Whole(1)
+_SWITCH = Flag()
+_AHEAD = "it is about quantising ahead of time, not about serving"
+_NEURON = "Neuron accelerators are not supported; GPUs and CPUs are"
+
+_Row = tuple[str, Kind, str | None, str]
+
+_TRANSFORMERS: tuple[_Row, ...] = (
+    ("device_id", Whole(-1), "-1", "The accelerator; -1 is the CPU."),
+    ("load_in_8bit", _SWITCH, None, "Older spelling of option.quantize=bitsandbytes8."),
+    ("load_in_4bit", _SWITCH, None, "Older spelling of option.quantize=bitsandbytes4."),
+    ("disable_flash_attn", _SWITCH, "true", "Use no flash attention."),
+    ("is_peft_model", _SWITCH, "false", "The folder holds an adapter; it is merged at load."),
+)
+_SCHEDULER: tuple[_Row, ...] = (
+    ("waiting_steps", Whole(0), None, "Steps that a request may wait to be joined."),
+    ("max_sparsity", Real(0.0, 1.0), "0.33", "Most padding in a batch."),
+    ("max_splits", Whole(1), "3", "Parts that a batch may be split into."),
+    ("multi_gpu", Text("lmi_dist_sharding"), None, "How the model is sharded."),
+)
+_DEEPSPEED: tuple[_Row, ...] = (
+    ("smoothquant_alpha", Real(0.0, 1.0), None, "Strength of SmoothQuant."),
+    ("max_tokens", _COUNT, "1024", "Longest prompt and answer together."),
+    ("low_cpu_mem_usage", _SWITCH, "true", "Load with little host memory."),
+    ("enable_cuda_graph", _SWITCH, "false", "Capture CUDA graphs."),
+    ("triangular_masking", _SWITCH, "true", "Causal attention."),
+    ("return_tuple", _SWITCH, "true", "Layers return tuples."),
+    ("training_mp_size", _COUNT, "1", "Model parallel degree of the training."),
+    ("checkpoint", Text("a file"), None, "A checkpoint's description."),
+    ("deepspeed_config_path", Text("a file"), None, "DeepSpeed's own configuration."),
+)
+_NEURONX: tuple[_Row, ...] = (
+    ("n_positions", _COUNT, "128", "Longest prompt and answer together."),
+    ("unroll", Text(), None, "Layers that are unrolled."),
+    ("neuron_optimize_level", Whole(1, 3), None, "Level of the compiler."),
+    ("context_length_estimate", Text(), None, "Prompt lengths that are compiled."),
+    ("load_split_model", _SWITCH, "false", "The weights are split already."),
+    ("compiled_graph_path", Text(), None, "Compiled graphs."),
+    ("amp", Text(), None, "Number type of the computation."),
+    ("group_query_attention", Text(), None, "How grouped heads are sharded."),
+    ("enable_mixed_precision_accumulation", _SWITCH, "false", "Add up in float32."),
+    ("enable_saturate_infinity", _SWITCH, "false", "Saturate instead of overflowing."),
+    ("draft_model_compiled_path", Text(), None, "Compiled graphs of the draft model."),
+    ("height", _COUNT, "512", "Height of images."),
+    ("width", _COUNT, "512", "Width of images."),
+    ("num_images_per_prompt", _COUNT, "1", "Images for a prompt."),
+    ("use_auth_token", Text(), None, "Token of the hub."),
+    ("on_device_embedding", _SWITCH, None, "Embed on the device."),
+    ("on_device_generation", Json(), None, "Sample on the device."),
+    ("shard_over_sequence", _SWITCH, None, "Shard attention over the sequence."),
+    ("fuse_qkv", _SWITCH, None, "Fuse the projections."),
+    ("attention_layout", Text(), None, "Layout of attention."),
+    ("collectives_layout", Text(), None, "Layout of collectives."),
+    ("cache_layout", Text(), None, "Layout of the cache."),
+    ("model_loader", Text(), None, "Which Neuron library loads the model."),
+    ("rolling_batch_strategy", Text(), None, "How the batch is planned."),
+    ("continuous_batching", _SWITCH, None, "Continuous batching."),
+    ("partition_schema", Text(), None, "How compiled models are stored."),
+    ("sequence_parallel", Text(), None, "Sequence parallelism."),
+    ("compilation_worker_count", _COUNT, None, "Processes of the compiler."),
+)
+_CLASSIC: tuple[_Row, ...] = (
+    (
+        "model_format",
+        Choice(("skops", "joblib", "pickle", "cloudpickle", "json", "ubj", "xgb")),
+        None,
+        "Format of a sklearn or XGBoost model.",
+    ),
+    ("skops_trusted_types", Names("types separated by commas"), None, "Types that skops may load."),
+    ("trust_insecure_model_files", _SWITCH, "false", "Load pickled models."),
+    ("default_accept", Text("a content type"), "application/json", "Form where Accept is */*."),
+)
+_PARTITION: tuple[_Row, ...] = (
+    ("save_mp_checkpoint_path", Text("a folder or s3://"), None, "Where the result is saved."),
+    ("upload_checkpoints_s3url", Text("s3://"), None, "Older form of that."),
+    ("partition_handler", Text("a function's name"), "partition", "Function that partitions."),
+    ("calib_size", _COUNT, "512", "Texts of calibration."),
+    ("awq_zero_point", _SWITCH, "true", "Quantise with zero points."),
+    ("awq_block_size", _COUNT, "128", "Weights that share a scale."),
+    ("awq_weight_bit_width", _COUNT, "4", "Bits of a weight."),
+    ("awq_mm_version", Text(), "GEMM", "Kernels of AWQ."),
+    ("awq_ignore_layers", Names("layers separated by commas"), None, "Layers left as they are."),
+    ("fp8_scheme", Text(), "FP8", "Scheme of FP8."),
+    ("fp8_ignore", Names("layers separated by commas"), "lm_head", "Layers left as they are."),
+)
+_DECODING = Option(
+    "option.decoding_strategy",
+    Choice(("sample", "greedy", "contrastive")),
+    "How tokens are chosen (scheduler).",
+    default="greedy",
+    used=("python",),
+    refused={ANY: "requests say how tokens are chosen: parameters.do_sample"},
+    off=("greedy",),
+    until="0.32",
+)
+
+
+def _secret(name: str) -> bool:
+    return name.endswith("auth_token")
+
+
+FUNCTIONS = (
+    *(
+        Option(f"option.{name}", kind, doc, default=default, used=("python",), off=(False,))
+        for name, kind, default, doc in _TRANSFORMERS
+    ),
+    *(
+        Option(
+            f"option.{name}",
+            kind,
+            doc,
+            default=default,
+            used=("python",),
+            advisory={ANY: "the batch is planned by token budget and needs no padding"},
+            until="0.32",
+        )
+        for name, kind, default, doc in _SCHEDULER
+    ),
+    _DECODING,
+    *(
+        Option(f"option.{name}", kind, doc, default=default, used=("python",))
+        for name, kind, default, doc in _CLASSIC
+    ),
+)
+DEEPSPEED = tuple(
+    Option(
+        f"option.{name}",
+        kind,
+        doc,
+        default=default,
+        used=("deepspeed", "python", "trtllm") if name != "checkpoint" else ("deepspeed",),
+        advisory={"lmi-dist": "LMI-Dist needs no such help"}
+        if name in ("low_cpu_mem_usage", "enable_cuda_graph", "triangular_masking", "return_tuple")
+        else {},
+        off=(False,),
+        until="0.27",
+    )
+    for name, kind, default, doc in _DEEPSPEED
+)
+NEURONX = tuple(
+    Option(
+        f"option.{name}",
+        kind,
+        doc,
+        default=default,
+        used=("neuronx",),
+        refused={ANY: _NEURON},
+        until="0.34",
+        secret=_secret(name),
+    )
+    for name, kind, default, doc in _NEURONX
+)
+PARTITION = tuple(
+    Option(f"option.{name}", kind, doc, default=default, advisory={ANY: _AHEAD})
+    for name, kind, default, doc in _PARTITION
+)

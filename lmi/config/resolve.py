@@ -1,0 +1,203 @@
+"""Decides a configuration once: every value with its origin, every problem at once, one ModelSpec.
+
+A higher layer wins (`Layer`); what it beats stays on record. Nothing is ignored: a value is used, or known and not
+needed here, or belongs to the model's own code, or is an error. Pure but for reading the files named here; no
+network, and no heavy library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from lmi.config import sources
+from lmi.config.assemble import FORMATTERS, assemble, model_of
+from lmi.config.choose import Choice, NoEngine, Question, choose
+from lmi.config.folder import Folder, descend, look, read_model
+from lmi.config.judge import defaults, judge
+from lmi.config.options import spellings
+from lmi.config.problems import ConfigErrors
+from lmi.config.resolution import Fate, Resolution, Setting
+from lmi.config.sources import Candidate
+from lmi.config.values import Values, get, merge, text_of
+from lmi.config.variables import VARIABLES, Layer
+from lmi.core import ConfigError
+
+
+def resolve(
+    folder: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str] | None = None,
+    *,
+    installed: Collection[str],
+) -> Resolution:
+    """The configuration of the model in `folder` (None: the environment alone says what to serve).
+
+    flags: `--set` keys, spelt as in serving.properties, and their values. installed: engines that can run here, by
+    our names. Raises ConfigErrors with every problem found.
+    """
+    try:
+        found, candidates = _gather(folder, environ, flags or {})
+    except ConfigError as error:
+        raise ConfigErrors([error]) from error
+    known = [candidate for candidate in candidates if candidate.key in spellings()]
+    unknown = [candidate for candidate in candidates if candidate.key not in spellings()]
+    own_code = _own_code(known, found)
+
+    values, problems = merge(known, own_code=own_code)
+    problems += sources.misspelt(environ)
+    choice = None
+    if not any(problem.option in _DECIDING for problem in problems):
+        try:
+            choice = choose(_question(values, found, own_code), installed)
+        except NoEngine as error:
+            problems.append(_no_engine(error, values, found))
+        except ConfigError as error:
+            problems.append(error)
+    engine = None if choice is None else choice.engine
+    tolerant = get(values, "option.unknown_options") == "warn"
+    judgement = judge(values, unknown, engine=engine, own_code=own_code, tolerant=tolerant)
+    problems += judgement.problems
+    if choice is not None:
+        problems += _contradictions(choice, values, found, installed)
+    if problems or choice is None:
+        raise ConfigErrors(sorted(problems, key=_position))
+    try:
+        spec = assemble(
+            choice,
+            values,
+            judgement.options,
+            judgement.user_options,
+            found,
+            own_code=own_code,
+        )
+    except ConfigError as error:
+        raise ConfigErrors([error]) from error
+    settings = judgement.settings
+    if "engine" not in values:
+        origin = f"automatic: {choice.reason}"
+        settings.append(
+            Setting("engine", choice.engine, choice.engine, origin, Fate.USED, "launcher")
+        )
+    variables = tuple(
+        (name, VARIABLES[name].doc)
+        for name, text in sorted(environ.items())
+        if text and name in VARIABLES and not VARIABLES[name].keys
+    )
+    return Resolution(
+        spec,
+        tuple(settings),
+        defaults(values, choice.engine),
+        variables,
+        tuple(judgement.warnings),
+    )
+
+
+# Options that the engine is chosen from: while one of them is wrong there is no choice.
+_DECIDING = frozenset({"engine", "option.rolling_batch", "option.task", "option.entryPoint"})
+
+
+def _gather(
+    folder: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
+) -> tuple[Folder | None, list[Candidate]]:
+    """Reads every source. Raises ConfigError for a file that can't be read."""
+    candidates = sources.from_flags(flags) + sources.from_environment(environ)
+    server_file = sources.config_properties(environ)
+    if server_file is not None:
+        candidates += sources.from_file(server_file, Layer.CONFIG)
+    found = _folder(folder, environ)
+    if found is not None and (found.path / sources.PROPERTIES).is_file():
+        candidates += sources.from_file(found.path / sources.PROPERTIES, Layer.FILE)
+    return found, candidates
+
+
+def _folder(folder: Path | None, environ: Mapping[str, str]) -> Folder | None:
+    """The model's folder; where none is given, HF_MODEL_ID may name one."""
+    if folder is None:
+        named = environ.get("HF_MODEL_ID")
+        if not named or not Path(named).is_dir():
+            return None
+        folder = Path(named)
+    return look(descend(folder))
+
+
+def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
+    """Whether the model's own code takes the requests: an entry point that is not the stock one, or model.py."""
+    values, _ = merge(
+        (
+            candidate
+            for candidate in known
+            if candidate.key in ("option.entryPoint", "option.handler")
+        ),
+        own_code=True,
+    )
+    entry_point = text_of(values, "option.entryPoint")
+    if entry_point is not None:
+        return not entry_point.startswith("djl_python.")
+    if folder is None or not folder.model_py:
+        return False
+    handler = text_of(values, "option.handler") or "handle"
+    return folder.names is None or handler in folder.names
+
+
+def _question(values: Values, folder: Folder | None, own_code: bool) -> Question:
+    """What the choice of the engine depends on. Raises ConfigError for a config.json that can't be read."""
+    model = None if folder is None else folder.model
+    named = model_of(values, folder)
+    if named is not None:
+        config = Path(named) / "config.json"
+        model = read_model(config) if config.is_file() else None
+    features = get(values, "features")
+    return Question(
+        engine=text_of(values, "engine"),
+        rolling_batch=text_of(values, "option.rolling_batch"),
+        task=text_of(values, "option.task"),
+        entry_point=text_of(values, "option.entryPoint"),
+        has_custom_handler=own_code,
+        features=tuple(map(str, features)) if isinstance(features, tuple) else (),
+        model=model,
+        classic_model=folder is not None and folder.classic,
+    )
+
+
+def _no_engine(error: NoEngine, values: Values, folder: Folder | None) -> ConfigError:
+    key = "features" if error.option == "SERVING_FEATURES" else error.option
+    if key is not None and key in values:
+        return values[key].error(str(error))
+    return ConfigError(key or "engine", None, _place(folder), str(error))
+
+
+def _contradictions(
+    choice: Choice, values: Values, folder: Folder | None, installed: Collection[str]
+) -> list[ConfigError]:
+    """What is wrong with the configuration as a whole."""
+    problems = []
+    own_code = folder is not None and folder.model_py
+    if own_code and "python" not in installed:
+        want = "code of the model's own is not run yet: remove it, or serve without it"
+        problems.append(ConfigError("model.py", None, _place(folder), want))
+    formatter = values.get("option.output_formatter")
+    if formatter is not None and not own_code and formatter.text not in FORMATTERS:
+        want = f"expected one of {', '.join(FORMATTERS)}; other formatters need a model.py"
+        problems.append(formatter.error(want))
+    if choice.engine not in ("echo", "python") and not _has_model(values, folder):
+        want = (
+            "no model: put its files (config.json, *.safetensors) into the folder, or set option.model_id in "
+            "serving.properties, or set HF_MODEL_ID"
+        )
+        problems.append(ConfigError("option.model_id", None, _place(folder), want))
+    return problems
+
+
+def _has_model(values: Values, folder: Folder | None) -> bool:
+    return model_of(values, folder) is not None or (folder is not None and folder.has_model)
+
+
+def _place(folder: Folder | None) -> str:
+    return "the environment" if folder is None else str(folder.path)
+
+
+def _position(problem: ConfigError) -> tuple[str, int]:
+    """Sorts by file and line, then by variable."""
+    place, _, line = problem.source.rpartition(":")
+    return (place, int(line)) if line.isdecimal() else (problem.source, 0)

@@ -1,0 +1,78 @@
+"""What the launcher and the server need to know of a configuration: decided, frozen, still symbolic."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSettings:
+    """The server's settings. Sizes in bytes, times in seconds. None: nothing is set."""
+
+    host: str
+    port: int
+    max_request_size: int
+    throttle_error_http_code: int
+    request_id_header_key: str
+    chunked_read_timeout: int
+    cors_allowed_origin: str | None = None
+    cors_allowed_methods: str | None = None
+    cors_allowed_headers: str | None = None
+    download_dir: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model and how to serve it. Needs no download and no device; None: the engine decides.
+
+    folder: where serving.properties stands (the only sub-folder of the given one, where there is just one).
+    model_id: hub id, s3:// URL or folder; None where the folder itself is the model. reason: why this engine.
+    model_py: the folder has a model.py. has_custom_handler: its own `handle`, or an entry point, takes requests.
+    options: what is set for the engine, parsed, by short key (`dtype`), defaults left out.
+    user_options: what is set for the user's own code, as text, by short key. Times are in seconds.
+    """
+
+    name: str
+    folder: Path | None
+    model_id: str | None
+    revision: str | None
+    task: str | None
+    engine: str
+    reason: str = field(compare=False)
+    model_py: bool
+    has_custom_handler: bool
+    entry_point: str | None
+
+    dtype: str
+    trust_remote_code: bool
+    tensor_parallel_degree: int | Literal["max"] | None
+    max_rolling_batch_size: int
+    max_rolling_batch_prefill_tokens: int | None
+    max_model_len: int | None
+    gpu_memory_utilization: float | None
+    block_size: int | None
+    kv_cache_memory: int | None
+    threads: int | None
+
+    output_formatter: str | None
+    tgi_compat: bool
+    compat: Literal["0.25", "0.36", "async"]
+    strict_parameters: bool
+
+    model_loading_timeout: int
+    predict_timeout: int
+    drain_seconds: int
+    retry_threshold: int
+    job_queue_size: int
+
+    options: Mapping[str, object]
+    user_options: Mapping[str, str]
+    server: ServerSettings
+
+    @property
+    def model(self) -> str:
+        """Where the model is: a hub id, an s3:// URL or a folder."""
+        return self.model_id if self.model_id is not None else str(self.folder)
