@@ -1,0 +1,240 @@
+"""One step's packed ragged batch: from a plan to the tensors that the forward pass reads.
+
+All tokens of a step stand in one row: prefill segments first, decode tokens last. What the
+attention needs beside the tokens (write slots, block tables, masks) is made here once per step and
+shared by all layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmi.dist.blocks import TRASH_BLOCK
+from lmi.dist.scheduler import Plan
+from lmi.dist.sequence import Sequence
+
+# Above this many gathered tokens per request, one request after the other is faster than all in one
+# padded gather: the copy then no longer fits a core's cache (measured, CPU).
+LOOP_TOKENS: Final = 1024
+# Or when padding would at least double the copy.
+LOOP_PADDING: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillPart:
+    """Rows [start, stop) of the batch: one sequence's tokens at positions [past, past + rows).
+
+    slots: where the whole sequence's K and V lie, tokens 0 to past + rows; None when past is 0.
+    """
+
+    start: int
+    stop: int
+    past: int
+    slots: torch.Tensor | None
+
+    @property
+    def total(self) -> int:
+        """Tokens of the sequence up to and with this part."""
+        return self.past + self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeView:
+    """What the decode tokens may see through one window size.
+
+    blocks: (rows * width) block numbers. mask: (rows, 1, 1, width * block size), 0 or -inf.
+    """
+
+    rows: int
+    blocks: torch.Tensor
+    mask: torch.Tensor
+
+
+class StepBatch:
+    """The tensors of one step. Views and masks are made when a layer first asks for them."""
+
+    def __init__(
+        self,
+        *,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        slots: torch.Tensor,
+        logit_rows: torch.Tensor,
+        prefill: list[PrefillPart],
+        tables: NDArray[np.int64],
+        lengths: NDArray[np.int64],
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.token_ids = token_ids  # (1, tokens)
+        self.positions = positions  # (1, tokens)
+        self.slots = slots  # (tokens,)
+        self.logit_rows = logit_rows  # rows of which logits are wanted
+        self.prefill = prefill
+        self.decode_start = token_ids.shape[1] - len(lengths)
+        self._tables = tables  # (decode rows, blocks)
+        self._lengths = lengths  # (decode rows,) tokens with the new one
+        self._block_size = block_size
+        self._dtype = dtype
+        self._device = device
+        self._views: dict[int | None, DecodeView | list[torch.Tensor]] = {}
+        self._masks: dict[tuple[int, int, int | None], torch.Tensor] = {}
+
+    @property
+    def decode_rows(self) -> int:
+        """Sequences that decode."""
+        return len(self._lengths)
+
+    def decode_view(self, window: int | None) -> DecodeView | list[torch.Tensor]:
+        """The padded view of all decode rows, or each row's slots where a loop is cheaper."""
+        view = self._views.get(window)
+        if view is None:
+            view = self._views[window] = self._make_view(window)
+        return view
+
+    def prefill_mask(self, part: PrefillPart, window: int | None) -> torch.Tensor:
+        """(rows, past + rows), 0 where the token may look, else -inf."""
+        key = (part.past, part.total, window)
+        mask = self._masks.get(key)
+        if mask is None:
+            query = torch.arange(part.past, part.total, device=self._device)[:, None]
+            keys = torch.arange(part.total, device=self._device)[None, :]
+            hidden = keys > query
+            if window is not None:
+                hidden |= keys <= query - window
+            mask = torch.zeros(hidden.shape, dtype=self._dtype, device=self._device)
+            self._masks[key] = mask.masked_fill_(hidden, -torch.inf)
+        return mask
+
+    def _make_view(self, window: int | None) -> DecodeView | list[torch.Tensor]:
+        size = self._block_size
+        lengths = self._lengths
+        # The first block that the window still touches, per row.
+        first = (
+            np.zeros_like(lengths) if window is None else np.maximum(lengths - window, 0) // size
+        )
+        width = int((-(-lengths // size) - first).max())
+        padded = width * size * len(lengths)
+        if width * size > LOOP_TOKENS or padded > LOOP_PADDING * int(
+            (lengths - first * size).sum()
+        ):
+            return self._row_slots(window)
+        columns = first[:, None] + np.arange(width)
+        np.minimum(columns, self._tables.shape[1] - 1, out=columns)
+        blocks = np.take_along_axis(self._tables, columns, axis=1)
+        positions = first[:, None] * size + np.arange(width * size)
+        hidden = positions >= lengths[:, None]
+        if window is not None:
+            hidden |= positions < lengths[:, None] - window
+        mask = torch.zeros(hidden.shape, dtype=self._dtype)
+        mask.masked_fill_(torch.from_numpy(hidden), -torch.inf)
+        return DecodeView(
+            len(lengths),
+            torch.from_numpy(blocks.reshape(-1)).to(self._device),
+            mask[:, None, None, :].to(self._device),
+        )
+
+    def _row_slots(self, window: int | None) -> list[torch.Tensor]:
+        rows = []
+        for table, length in zip(self._tables, self._lengths.tolist(), strict=True):
+            start = 0 if window is None else max(0, length - window)
+            rows.append(
+                torch.from_numpy(_slots(table, start, length, self._block_size)).to(self._device)
+            )
+        return rows
+
+
+def _slots(table: NDArray[np.int64], start: int, stop: int, size: int) -> NDArray[np.int64]:
+    tokens = np.arange(start, stop)
+    return table[tokens // size] * size + tokens % size
+
+
+class BatchBuilder:
+    """Keeps the block table of the running sequences and packs each step's batch from it."""
+
+    def __init__(
+        self,
+        *,
+        max_batch: int,
+        blocks_per_sequence: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._table = np.full((max_batch, blocks_per_sequence), TRASH_BLOCK, dtype=np.int64)
+        self._known = np.zeros(max_batch, dtype=np.int64)  # leading entries that are up to date
+        self._size = block_size
+        self._dtype = dtype
+        self._device = device
+
+    def build(self, plan: Plan) -> StepBatch:
+        """Pack a plan. Rows of logits: each prompt-logprob position, then one per sequence that
+        can be sampled, prefill segments first."""
+        for sequence in plan.admitted:
+            self._known[sequence.place] = 0
+        ids: list[int] = []
+        positions: list[NDArray[np.int64]] = []
+        slots: list[NDArray[np.int64]] = []
+        prompt_rows: list[NDArray[np.int64]] = []
+        last_rows: list[int] = []
+        parts: list[PrefillPart] = []
+        for segment in plan.prefill:
+            sequence, start, stop = segment
+            table = self._row(sequence)
+            base = len(ids)
+            ids += sequence.tokens[start:stop]
+            all_slots = _slots(table, 0, stop, self._size)
+            positions.append(np.arange(start, stop))
+            slots.append(all_slots[start:])
+            history = None if start == 0 else torch.from_numpy(all_slots).to(self._device)
+            parts.append(PrefillPart(base, len(ids), start, history))
+            if segment.logprob_rows:
+                prompt_rows.append(base - start + np.arange(*segment.logprob_rows))
+            if segment.last:
+                last_rows.append(len(ids) - 1)
+        decode = plan.decode
+        base = len(ids)
+        lengths = np.fromiter((len(s.tokens) for s in decode), np.int64, len(decode))
+        for sequence in decode:
+            self._row(sequence)
+        places = np.fromiter((s.place for s in decode), np.int64, len(decode))
+        width = int(-(-lengths.max() // self._size)) if decode else 0
+        tables = self._table[places, :width]
+        if decode:
+            ids += [s.tokens[-1] for s in decode]
+            last = lengths - 1
+            positions.append(last)
+            slots.append(
+                tables[np.arange(len(decode)), last // self._size] * self._size + last % self._size
+            )
+        rows = [*prompt_rows, np.array(last_rows, np.int64), base + np.arange(len(decode))]
+        return StepBatch(
+            token_ids=self._tensor(np.array(ids, np.int64))[None],
+            positions=self._tensor(np.concatenate(positions))[None],
+            slots=self._tensor(np.concatenate(slots)),
+            logit_rows=self._tensor(np.concatenate(rows)),
+            prefill=parts,
+            tables=tables,
+            lengths=lengths,
+            block_size=self._size,
+            dtype=self._dtype,
+            device=self._device,
+        )
+
+    def _row(self, sequence: Sequence) -> NDArray[np.int64]:
+        place = sequence.place
+        known, blocks = int(self._known[place]), sequence.blocks
+        if known < len(blocks):
+            self._table[place, known : len(blocks)] = blocks[known:]
+            self._known[place] = len(blocks)
+        row: NDArray[np.int64] = self._table[place]
+        return row
+
+    def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self._device)

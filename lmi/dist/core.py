@@ -1,0 +1,286 @@
+"""LMI-Dist's core: `add` requests, `step`, and take the events. Ids in, ids out; no text.
+
+The life of a request: add -> (admission) -> a Sequence per choice in the queue -> schedule -> one
+packed forward pass -> sample -> an event per token -> finish.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from lmi.core import EngineDead, EngineError, EngineInfo, Finish, LmiError, OutOfMemory
+from lmi.dist import admission
+from lmi.dist.config import DistConfig
+from lmi.dist.device import free_memory
+from lmi.dist.loader import Loaded, Progress, install_attention, load, read_model_config
+from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest, CoreStats
+from lmi.dist.runner import Runner
+from lmi.dist.sampling import Sampled, Sampler
+from lmi.dist.scheduler import Plan, Scheduler
+from lmi.dist.sequence import Sequence
+from lmi.dist.sizing import CUDA_SHARE, HOST_SHARE, Size, model_length, size_cache
+
+__all__ = ["DistConfig", "EngineCore", "Progress"]
+
+log = logging.getLogger(__name__)
+
+
+def _silent(phase: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+class EngineCore:
+    """One loaded model that serves token-level requests. All calls come from one thread."""
+
+    def __init__(self, config: DistConfig, progress: Progress = _silent) -> None:
+        """Load the model. Raises ConfigError or ModelError; may take minutes.
+
+        progress is called with a phase, what is done and the total (bytes for the weights).
+        """
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        progress("read config", 0, 1)
+        model_config = read_model_config(config)
+        progress("read config", 1, 1)
+        with torch.inference_mode():
+            loaded = load(config, model_config, progress)
+            model_len, note = model_length(loaded.text_config)
+            install_attention(loaded, _rounded(model_len, config.block_size))
+        size = _size(config, loaded, model_len, note)
+        progress("warm up", 0, 1)
+        self._loaded = loaded
+        self._max_model_len = size.max_model_len
+        self._runner = Runner(
+            loaded,
+            blocks=size.blocks,
+            block_size=config.block_size,
+            max_batch=config.max_batch,
+            max_model_len=size.max_model_len,
+        )
+        self._runner.self_check(
+            blocks=size.blocks, block_size=config.block_size, max_batch=config.max_batch
+        )
+        self._scheduler = Scheduler(
+            blocks=size.blocks,
+            block_size=config.block_size,
+            max_batch=config.max_batch,
+            prefill_tokens=config.prefill_tokens,
+        )
+        progress("warm up", 1, 1)
+        self._sampler = Sampler()
+        self._requests: dict[int, list[Sequence]] = {}  # living choices
+        self._news: list[CoreEvent] = []  # of cancels, until the next step
+        self._steps = self._prompt_tokens = self._generated = self._cancelled = 0
+        self.info = _info(config, loaded, size)
+
+    @property
+    def eos_ids(self) -> frozenset[int]:
+        """The model's end tokens."""
+        return self._loaded.eos_ids
+
+    @property
+    def has_work(self) -> bool:
+        """Whether `step` would do anything."""
+        return bool(self._requests or self._news)
+
+    def add(self, request: CoreRequest) -> None:
+        """Queue a request, or raise RequestError (TooLong, BadPayload): then it leaves no trace."""
+        if request.id in self._requests:
+            raise EngineError(f"request id {request.id} is in use")
+        admission.check(
+            request, vocab_size=self._loaded.vocab_size, max_model_len=self._max_model_len
+        )
+        choices = [
+            Sequence.of(request, choice, eos_ids=self.eos_ids, max_model_len=self._max_model_len)
+            for choice in range(request.choices)
+        ]
+        self._requests[request.id] = choices
+        for sequence in choices:
+            self._scheduler.add(sequence)
+
+    def cancel(self, request_id: int) -> None:
+        """End all living choices; their CANCELLED events come with the next step. An id that is
+        unknown or over is ignored."""
+        for sequence in list(self._requests.get(request_id, ())):
+            self._cancelled += 1
+            self._end(sequence)
+            self._news.append(CoreEvent(request_id, sequence.choice, None, Finish.CANCELLED))
+
+    def step(self) -> list[CoreEvent]:
+        """One forward pass for all that run. Raises EngineDead when the device is lost."""
+        events, self._news = self._news, []
+        plan = self._scheduler.schedule()
+        if not plan:
+            return events
+        self._steps += 1
+        try:
+            logits = self._runner.run(plan)
+            sampled = self._sample(plan, logits)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            log.exception("out of memory in a step")
+            return events + self._fail(plan, OutOfMemory(f"out of memory: {error}"))
+        except torch.AcceleratorError as error:
+            raise EngineDead(f"the device failed: {error}") from error
+        except Exception as error:  # the engine's loop: a broken step ends its requests, not it
+            log.exception("a step failed")
+            return events + self._fail(plan, EngineError(f"the forward pass failed: {error}"))
+        self._advance(plan, sampled, events)
+        return events
+
+    def stats(self) -> CoreStats:
+        """The load and the counts; cheap."""
+        scheduler = self._scheduler
+        return CoreStats(
+            running=scheduler.running,
+            waiting=scheduler.waiting,
+            kv_blocks_used=scheduler.pool.used,
+            kv_blocks_total=scheduler.pool.total,
+            preemptions=scheduler.preemptions,
+            steps=self._steps,
+            prompt_tokens=self._prompt_tokens,
+            generated_tokens=self._generated,
+            chunks=scheduler.chunks,
+            cancelled=self._cancelled,
+        )
+
+    def close(self) -> None:
+        """Drop model and cache. Idempotent."""
+        self._requests.clear()
+        self.__dict__.pop("_runner", None)
+        self.__dict__.pop("_loaded", None)
+
+    @torch.inference_mode()
+    def _sample(self, plan: Plan, logits: torch.Tensor) -> list[Sampled]:
+        row = 0
+        for segment in plan.prefill:
+            if segment.logprob_rows:
+                row = self._take_prompt_logprobs(
+                    segment.sequence, segment.logprob_rows, logits, row
+                )
+        ready = _ready(plan)
+        return self._sampler.sample(logits[row:], ready) if ready else []
+
+    @staticmethod
+    def _take_prompt_logprobs(
+        sequence: Sequence, rows: tuple[int, int], logits: torch.Tensor, row: int
+    ) -> int:
+        first, end = rows
+        stop = row + end - first
+        values = torch.log_softmax(logits[row:stop].float(), dim=-1)
+        tokens = torch.tensor(sequence.tokens[first + 1 : end + 1], device=values.device)
+        assert sequence.prompt_logprobs is not None
+        sequence.prompt_logprobs += values.gather(1, tokens[:, None])[:, 0].tolist()
+        return stop
+
+    def _advance(self, plan: Plan, sampled: list[Sampled], events: list[CoreEvent]) -> None:
+        ready = _ready(plan)
+        for segment in plan.prefill:
+            self._prompt_tokens += segment.stop - segment.start
+            segment.sequence.done = segment.stop
+        for sequence in plan.decode:
+            sequence.done += 1
+        for sequence, result in zip(ready, sampled, strict=True):
+            events.append(self._event(sequence, result))
+
+    def _event(self, sequence: Sequence, result: Sampled) -> CoreEvent:
+        request, token = sequence.request, result.token
+        if token is None:
+            self._runner.scrub(sequence.blocks)
+            self._end(sequence)
+            return _error_event(
+                sequence, EngineError("the model gave no finite logits for this request")
+            )
+        detail = None
+        if sequence.prompt_logprobs is not None and len(sequence.tokens) == sequence.prompt_len:
+            logprobs = [None, *sequence.prompt_logprobs]
+            detail = CoreDetail(prompt=tuple(zip(request.prompt, logprobs, strict=True)))
+        sequence.tokens.append(token)
+        self._generated += 1
+        finish = None
+        if token in sequence.end_ids:
+            stops = token in request.stop_token_ids and (
+                request.ignore_eos or token not in self.eos_ids
+            )
+            finish = Finish.STOP if stops else Finish.EOS
+        elif len(sequence.tokens) >= sequence.stop_at:
+            finish = Finish.LENGTH
+        if finish is not None:
+            self._end(sequence)
+        return CoreEvent(
+            request.id, sequence.choice, token, finish, result.logprob, result.top, detail
+        )
+
+    def _fail(self, plan: Plan, error: LmiError) -> list[CoreEvent]:
+        events = []
+        for sequence in plan.sequences:
+            self._runner.scrub(sequence.blocks)
+            self._end(sequence)
+            events.append(_error_event(sequence, error))
+        return events
+
+    def _end(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        self._sampler.forget(sequence)
+        living = self._requests[sequence.request.id]
+        living.remove(sequence)
+        if not living:
+            del self._requests[sequence.request.id]
+
+
+def _ready(plan: Plan) -> list[Sequence]:
+    """The sequences whose next token this pass decides, in the order of the logits."""
+    return [s.sequence for s in plan.prefill if s.last] + plan.decode
+
+
+def _error_event(sequence: Sequence, error: LmiError) -> CoreEvent:
+    return CoreEvent(
+        sequence.request.id,
+        sequence.choice,
+        None,
+        Finish.ERROR,
+        detail=CoreDetail(error=CoreError.of(error)),
+    )
+
+
+def _rounded(tokens: int, block_size: int) -> int:
+    return -(-tokens // block_size) * block_size
+
+
+def _size(config: DistConfig, loaded: Loaded, model_len: int, note: str) -> Size:
+    numbers = sum(layer.shape.numbers_per_token for layer in loaded.layers)
+    return size_cache(
+        config,
+        model_len=model_len,
+        note=note,
+        bytes_per_token=numbers * loaded.dtype.itemsize,
+        free_bytes=free_memory(loaded.device),
+        share=CUDA_SHARE if loaded.device.type == "cuda" else HOST_SHARE,
+    )
+
+
+def _info(config: DistConfig, loaded: Loaded, size: Size) -> EngineInfo:
+    numbers = sum(layer.shape.numbers_per_token for layer in loaded.layers)
+    cache = size.blocks * config.block_size * numbers * loaded.dtype.itemsize
+    windows = sorted({layer.window for layer in loaded.layers if layer.window is not None})
+    details = [
+        ("device", str(loaded.device)),
+        ("dtype", str(loaded.dtype).removeprefix("torch.")),
+        ("threads", str(torch.get_num_threads())),
+        ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
+        ("context", f"{size.max_model_len} tokens" + (f" ({size.note})" if size.note else "")),
+        (
+            "KV cache",
+            f"{size.blocks} blocks of {config.block_size} tokens, {cache / 2**20:.0f} MiB",
+        ),
+        ("prefill", f"{config.prefill_tokens} tokens per step"),
+    ]
+    return EngineInfo(
+        engine="lmi-dist",
+        model=config.model.name,
+        max_model_len=size.max_model_len,
+        vocab_size=loaded.vocab_size,
+        max_batch=config.max_batch,
+        details=tuple(details),
+    )

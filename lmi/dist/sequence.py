@@ -1,0 +1,72 @@
+"""The state of one choice of one request while it is alive."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from random import Random
+
+from lmi.dist.messages import CoreRequest
+
+_SEED_BITS = 64
+
+
+def random_of(seed: int | None, choice: int) -> Random:
+    """The random numbers of a choice: the same for the same seed, whatever else runs beside it."""
+    if seed is None:
+        return Random()
+    # Random takes the absolute value of an int; the mask keeps -1 and 1 apart.
+    return Random((seed & ((1 << _SEED_BITS) - 1)) | (choice << _SEED_BITS))
+
+
+@dataclass(slots=True, eq=False)
+class Sequence:
+    """One choice: its tokens, and how many of them have their K and V in the cache.
+
+    tokens: prompt and answer. done: leading tokens whose K and V are written. stop_at: the number
+    of tokens at which it ends with LENGTH. end_ids: tokens that end it. blocks: its KV blocks, token i
+    lives in blocks[i // block_size]. place: its row of the block table while it runs, else -1.
+    prompt_logprobs: what is known so far of each prompt token after the first (None: not wanted).
+    """
+
+    request: CoreRequest
+    choice: int
+    tokens: list[int]
+    stop_at: int
+    end_ids: AbstractSet[int]
+    random: Random
+    done: int = 0
+    blocks: list[int] = field(default_factory=list)
+    place: int = -1
+    prompt_logprobs: list[float] | None = None
+
+    @classmethod
+    def of(
+        cls, request: CoreRequest, choice: int, *, eos_ids: AbstractSet[int], max_model_len: int
+    ) -> Sequence:
+        """The choice at its start; the answer ends where the context does."""
+        return cls(
+            request=request,
+            choice=choice,
+            tokens=list(request.prompt),
+            stop_at=min(len(request.prompt) + request.max_new_tokens, max_model_len),
+            end_ids=frozenset(request.stop_token_ids)
+            | (frozenset() if request.ignore_eos else eos_ids),
+            random=random_of(request.seed, choice),
+            prompt_logprobs=[] if request.prompt_logprobs and choice == 0 else None,
+        )
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Request id and choice: what names it."""
+        return (self.request.id, self.choice)
+
+    @property
+    def prompt_len(self) -> int:
+        """Tokens of the prompt."""
+        return len(self.request.prompt)
+
+    @property
+    def pending(self) -> int:
+        """Tokens without K and V; 1 means that the next step decodes."""
+        return len(self.tokens) - self.done
