@@ -43,12 +43,17 @@ _ENCODER_DECODER = frozenset(
 )
 _GENERATING_TASKS = frozenset({"auto", "text-generation", "conversational", "generate"})
 # With nothing named: what LMI 0.36 would take first, then ours.
-_PREFERENCE = ("vllm", "lmi-dist", "trtllm", "deepspeed")
+_PREFERENCE = ("vllm", "lmi-dist", "trtllm", "deepspeed", "python")
+# engine=MPI of LMI 0.25: TensorRT-LLM where its image runs, else LMI-Dist.
+_MPI_PREFERENCE = ("trtllm", "lmi-dist", "vllm", "deepspeed")
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What the choice depends on. model: the model's config.json where one is at hand."""
+    """What the choice depends on. model: the model's config.json where one is at hand.
+
+    unable: engines that would refuse an option that is set.
+    """
 
     engine: str | None = None
     rolling_batch: str | None = None
@@ -58,6 +63,7 @@ class Question:
     features: tuple[str, ...] = ()
     model: Mapping[str, object] | None = None
     classic_model: bool = False
+    unable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,17 +170,20 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
             "option.rolling_batch=disable asks for no continuous batching",
             "option.rolling_batch",
         )
-    if question.engine == "MPI":
-        if "trtllm" in installed:
-            return Choice("trtllm", "engine=MPI, and TensorRT-LLM is installed")
-        return Choice("lmi-dist", "engine=MPI means LMI-Dist for a model that generates text")
-    for name in _PREFERENCE:
-        if name in installed:
-            why = f"{_kind(question)} generates text" if generates else "nothing else is said"
-            return Choice(
-                name, f"{why}, and {name} is the first of {', '.join(_PREFERENCE)} installed here"
-            )
-    return Choice("lmi-dist", "it is the engine for models that generate text")
+    preference = _MPI_PREFERENCE if question.engine == "MPI" else _PREFERENCE
+    here = [name for name in preference if name in installed]
+    if not here:
+        return Choice("lmi-dist", "it is the engine for models that generate text")
+    able = [name for name in here if name not in question.unable]
+    first = (able or here)[0]
+    why = ["engine=MPI"] if question.engine == "MPI" else []
+    if generates:
+        why.append(f"{_kind(question)} generates text")
+    passed = [name for name in here if name in question.unable and able]
+    if passed:
+        why.append(f"{' and '.join(passed)} can't honour every option set")
+    why.append(f"of {', '.join(here)} installed here, {first} comes first")
+    return Choice(first, "; ".join(why))
 
 
 def _generates(question: Question) -> bool | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from lmi.config import kinds
 from lmi.config.kinds import Kind
 from lmi.config.nearest import nearest, one_edit
-from lmi.config.options import TABLE, Option, Verdict, spellings
+from lmi.config.options import ENGINES, TABLE, Option, Verdict, spellings
 from lmi.config.resolution import Fate, Overridden, Setting
 from lmi.config.sources import Candidate, variable_names
 from lmi.config.values import Value, Values
@@ -88,6 +88,15 @@ def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool)
         outcome.problems.append(value.error(reason))
         return
     outcome.settings.append(setting)
+
+
+def unable(values: Values, unknown: Sequence[Candidate]) -> frozenset[str]:
+    """The engines that would refuse something that is set."""
+    return frozenset(
+        engine
+        for engine in ENGINES
+        if judge(values, unknown, engine=engine, own_code=False, tolerant=True).problems
+    )
 
 
 def consumer(option: Option, engine: str) -> str:

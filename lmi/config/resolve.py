@@ -8,19 +8,21 @@ network, and no heavy library.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lmi.config import sources
 from lmi.config.assemble import FORMATTERS, assemble, model_of
 from lmi.config.choose import Choice, NoEngine, Question, choose
 from lmi.config.folder import Folder, descend, look, read_model
-from lmi.config.judge import defaults, judge
+from lmi.config.judge import defaults, judge, unable
 from lmi.config.options import spellings
 from lmi.config.problems import ConfigErrors
 from lmi.config.resolution import Fate, Resolution, Setting
 from lmi.config.sources import Candidate
 from lmi.config.values import Values, get, merge, text_of
 from lmi.config.variables import VARIABLES, Layer
+from lmi.config.vllm_arguments import arguments
 from lmi.core import ConfigError
 
 
@@ -40,6 +42,7 @@ def resolve(
         found, candidates = _gather(folder, environ, flags or {})
     except ConfigError as error:
         raise ConfigErrors([error]) from error
+    candidates, warnings = _with_prefix(candidates)
     known = [candidate for candidate in candidates if candidate.key in spellings()]
     unknown = [candidate for candidate in candidates if candidate.key not in spellings()]
     own_code = _own_code(known, found)
@@ -49,7 +52,7 @@ def resolve(
     choice = None
     if not any(problem.option in _DECIDING for problem in problems):
         try:
-            choice = choose(_question(values, found, own_code), installed)
+            choice = choose(_question(values, unknown, found, own_code), installed)
         except NoEngine as error:
             problems.append(_no_engine(error, values, found))
         except ConfigError as error:
@@ -89,9 +92,12 @@ def resolve(
         tuple(settings),
         defaults(values, choice.engine),
         variables,
-        tuple(judgement.warnings),
+        (*warnings, *judgement.warnings),
     )
 
+
+# A key without its prefix loses against the same key with it, wherever that stands in the file.
+_AFTER_ALL_LINES = 1_000_000
 
 # Options that the engine is chosen from: while one of them is wrong there is no choice.
 _DECIDING = frozenset({"engine", "option.rolling_batch", "option.task", "option.entryPoint"})
@@ -121,6 +127,26 @@ def _folder(folder: Path | None, environ: Mapping[str, str]) -> Folder | None:
     return look(descend(folder))
 
 
+def _with_prefix(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list[str]]:
+    """Gives an option written without `option.` its prefix, with a warning each.
+
+    The reference hands such keys to its Python side all the same, which reads them.
+    """
+    found, warnings = [], []
+    for candidate in candidates:
+        full = f"option.{candidate.key}"
+        if candidate.key not in spellings() and (
+            full in spellings() or candidate.key in arguments()
+        ):
+            warnings.append(
+                f"{candidate.written} (from {candidate.origin}): read as {full}; write the prefix"
+            )
+            found.append(replace(candidate, key=full, order=candidate.order + _AFTER_ALL_LINES))
+        else:
+            found.append(candidate)
+    return found, warnings
+
+
 def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
     """Whether the model's own code takes the requests: an entry point that is not the stock one, or model.py."""
     values, _ = merge(
@@ -140,7 +166,9 @@ def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
     return folder.names is None or handler in folder.names
 
 
-def _question(values: Values, folder: Folder | None, own_code: bool) -> Question:
+def _question(
+    values: Values, unknown: Sequence[Candidate], folder: Folder | None, own_code: bool
+) -> Question:
     """What the choice of the engine depends on. Raises ConfigError for a config.json that can't be read."""
     model = None if folder is None else folder.model
     named = model_of(values, folder)
@@ -157,6 +185,7 @@ def _question(values: Values, folder: Folder | None, own_code: bool) -> Question
         features=tuple(map(str, features)) if isinstance(features, tuple) else (),
         model=model,
         classic_model=folder is not None and folder.classic,
+        unable=unable(values, unknown),
     )
 
 

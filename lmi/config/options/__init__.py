@@ -23,6 +23,7 @@ TABLE: tuple[Option, ...] = tuple(
         ("DeepSpeed", "launcher", handlers.DEEPSPEED),
         (trtllm.GROUP, "launcher", trtllm.OPTIONS),
         ("Neuron", "launcher", handlers.NEURONX),
+        ("Java engines", "nobody", handlers.JAVA),
         ("Quantising ahead of time", "launcher", handlers.PARTITION),
     )
     for option in options

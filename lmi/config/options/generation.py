@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmi.config.kinds import Choice, Flag, Json, Real, Size, Text, Whole
+from lmi.config.kinds import Choice, Flag, Real, Size, Text, Whole
 from lmi.config.options.base import Limit, Option
 
 GROUP = "Generation: memory, speed, adapters"
@@ -334,7 +334,7 @@ OPTIONS = (
     ),
     Option(
         "option.limit_mm_per_prompt",
-        Json('a JSON object such as {"image": 2}', (dict,)),
+        Text('a JSON object such as {"image": 2}, or image=2'),
         "Images and the like in one prompt.",
         used=("vllm",),
     ),

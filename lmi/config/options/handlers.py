@@ -51,6 +51,7 @@ _NEURONX: tuple[_Row, ...] = (
     ("height", _COUNT, "512", "Height of images."),
     ("width", _COUNT, "512", "Width of images."),
     ("num_images_per_prompt", _COUNT, "1", "Images for a prompt."),
+    ("use_stable_diffusion", _SWITCH, None, "The model makes images."),
     ("use_auth_token", Text(), None, "Token of the hub."),
     ("on_device_embedding", _SWITCH, None, "Embed on the device."),
     ("on_device_generation", Json(), None, "Sample on the device."),
@@ -88,6 +89,7 @@ _PARTITION: tuple[_Row, ...] = (
     ("awq_mm_version", Text(), "GEMM", "Kernels of AWQ."),
     ("awq_ignore_layers", Names("layers separated by commas"), None, "Layers left as they are."),
     ("fp8_scheme", Text(), "FP8", "Scheme of FP8."),
+    ("fp8_activation_scheme", Text("static or dynamic"), None, "When activations are scaled."),
     ("fp8_ignore", Names("layers separated by commas"), "lm_head", "Layers left as they are."),
 )
 _DECODING = Option(
@@ -128,6 +130,25 @@ FUNCTIONS = (
         Option(f"option.{name}", kind, doc, default=default, used=("python",))
         for name, kind, default, doc in _CLASSIC
     ),
+)
+JAVA = tuple(
+    Option(key, Text(), doc, advisory={ANY: "only engines of the DJL server in Java read it"})
+    for key, doc in (
+        ("translator", "Class that reads and writes requests."),
+        ("translatorFactory", "Class that makes translators."),
+        ("application", "Kind of application."),
+        ("modelName", "Name of the model's files."),
+        ("pooling", "How an embedding is made out of token vectors."),
+        ("normalize", "Give embeddings of length 1."),
+        ("reranking", "The model ranks pairs of texts."),
+        ("padding", "How texts are padded."),
+        ("truncation", "How texts are cut."),
+        ("maxLength", "Longest text in tokens."),
+        ("includeTokenTypes", "Give the model token types."),
+        ("option.modelName", "Name of the model's files."),
+        ("option.optimization", "Level of ONNX optimisation."),
+        ("option.mapLocation", "Load on the device at once."),
+    )
 )
 DEEPSPEED = tuple(
     Option(

@@ -126,7 +126,16 @@ OPTIONS = (
                 "text-to-image",
                 "automatic-speech-recognition",
                 "image-classification",
-            )
+            ),
+            (
+                ("text_generation", "text-generation"),
+                ("text_embedding", "text-embedding"),
+                ("feature_extraction", "feature-extraction"),
+                ("text_classification", "text-classification"),
+                ("token_classification", "token-classification"),
+                ("question_answering", "question-answering"),
+                ("fill_mask", "fill-mask"),
+            ),
         ),
         "What the model is used for. Unset: inferred from its architecture.",
         environment=("HF_TASK",),

@@ -59,6 +59,14 @@ OPTIONS = (
         refused={ANY: "requests bring their stop strings: parameters.stop"},
     ),
     Option(
+        "option.max_new_tokens",
+        Whole(1),
+        "Tokens of an answer: not an option but a parameter of requests.",
+        advisory={
+            ANY: "each request says it: parameters.max_new_tokens (LMI ignores the option too)"
+        },
+    ),
+    Option(
         "option.compat",
         Choice(("0.25", "0.36", "async")),
         "The LMI release whose answers are given: 0.36's rolling batch, 0.25's, or 0.36's async mode.",
@@ -180,12 +188,6 @@ OPTIONS = (
         since="0.29",
     ),
     Option(
-        "option.modelName",
-        Text("a name"),
-        "Name of the model's files for Java engines.",
-        advisory={ANY: "only engines of the DJL server in Java read it"},
-    ),
-    Option(
         "option.metric_dimension",
         Text("a name"),
         "A dimension added to the model's metrics.",
@@ -294,13 +296,5 @@ OPTIONS = (
         default="1000",
         environment=("MAX_CONCURRENT_REQUESTS",),
         used=(ANY,),
-    ),
-    *(
-        Option(key, Text(), doc, advisory={ANY: "only engines of the DJL server in Java read it"})
-        for key, doc in (
-            ("translator", "Java class that reads and writes requests."),
-            ("translatorFactory", "Java class that makes translators."),
-            ("application", "Kind of application for Java engines."),
-        )
     ),
 )
