@@ -193,24 +193,29 @@ class EchoEngine:
         for name, least in (("n", 1), ("max_new_tokens", 1), ("min_new_tokens", 0)):
             if (value := getattr(sampling, name)) < least:
                 raise BadPayload(f"{name}={value}: expected at least {least}", field=name)
-        if "" in sampling.stop:
-            raise BadPayload("a stop string is empty: expected at least one character")
         prompt = request.prompt
         ids = encode(prompt) if isinstance(prompt, str) else prompt
         if request.truncate_prompt_tokens is not None:
             ids = ids[-request.truncate_prompt_tokens :]
         if not ids:
-            raise BadPayload("the prompt is empty: expected at least one token")
+            raise BadPayload("the prompt is empty: expected at least one token", field="inputs")
         if not 0 <= min(ids) <= max(ids) < VOCAB_SIZE:
-            raise BadPayload(f"a token id of the prompt is not in 0 to {VOCAB_SIZE - 1}")
+            raise BadPayload(
+                f"a token id of the prompt is not in 0 to {VOCAB_SIZE - 1}", field="inputs"
+            )
         room = self._config.max_model_len - len(ids)
         if room < 1:
             limit = self._config.max_model_len - 1
-            raise TooLong(f"the prompt has {len(ids)} tokens, the echo engine takes {limit}")
+            raise TooLong(
+                f"the prompt has {len(ids)} tokens: expected at most {limit}", field="inputs"
+            )
         length = min(sampling.max_new_tokens, room)
         blocks = -(-(len(ids) + length) // self._config.block_size)
         if blocks > self._blocks_total:
-            raise TooLong(f"prompt and answer need {blocks} KV blocks of {self._blocks_total}")
+            raise TooLong(
+                f"prompt and answer need {blocks} KV blocks: there are {self._blocks_total}",
+                field="inputs",
+            )
         said = self._said_once or ids
         shown = prompt_tokens(ids, sampling.logprobs) if sampling.prompt_logprobs else ()
         return [

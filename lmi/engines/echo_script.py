@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from lmi.core import Finish, Sampling, Token, TopToken
+from lmi.text import StopMatcher, StopStrings
 
 BYTES_PER_TOKEN: Final = 3
 # The ids of tokens of 1, 2 and 3 bytes start here; the end-of-sequence token comes after the last.
@@ -58,7 +59,7 @@ def answer(
     eos_after: an end-of-sequence token comes after so many tokens, None for never. Honours stop
     strings and ids, min_new_tokens, ignore_eos, skip_special_tokens, include_stop_text and
     logprobs. A token that ends the answer is counted but says nothing, unless include_stop_text
-    asks for it.
+    asks for it. Raises BadPayload for stop strings that can't be served.
     """
     ids = list(itertools.islice(itertools.cycle(period), length))
     if eos_after is not None and not sampling.ignore_eos:
@@ -140,38 +141,12 @@ def _pieces(ids: Sequence[int], skip_special_tokens: bool, mute_last: bool) -> I
 
 def _cut_at_stop(pieces: Sequence[str], sampling: Sampling) -> tuple[bool, list[str]]:
     """Hold back what may become a stop string; end with the token that completes the first one."""
-    text = ""
-    said = 0
+    matcher = StopMatcher(StopStrings(sampling.stop), include=sampling.include_stop_text)
     out: list[str] = []
-    for place, piece in enumerate(pieces, start=1):
-        before, text = len(text), text + piece
-        match = _first_match(text, before, sampling.stop)
-        if match and place > sampling.min_new_tokens:
-            start, end = match
-            out.append(text[said : end if sampling.include_stop_text else max(said, start)])
+    for place, piece in enumerate(pieces):
+        text, stopped = matcher.push(piece, armed=place >= sampling.min_new_tokens)
+        out.append(text)
+        if stopped:
             return True, out
-        may_say = len(text)
-        if place < len(pieces):
-            may_say -= max(_overlap(text[said:], stop) for stop in sampling.stop)
-        out.append(text[said:may_say])
-        said = may_say
+    out[-1] += matcher.flush()
     return False, out
-
-
-def _first_match(text: str, before: int, stops: Sequence[str]) -> tuple[int, int] | None:
-    """Start and end of the stop string that ends first beyond `before`, the longest of several."""
-    ends = []
-    for stop in stops:
-        start = text.find(stop, max(0, before - len(stop) + 1))
-        if start >= 0:
-            ends.append((start + len(stop), start))
-    if not ends:
-        return None
-    end, start = min(ends)
-    return start, end
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that `stop` begins with, without being all of it."""
-    sizes = range(min(len(text), len(stop) - 1), 0, -1)
-    return next((size for size in sizes if text.endswith(stop[:size])), 0)

@@ -110,11 +110,16 @@ class Observer:
         self.patience = patience
         self.polls = 0
         self._seen: dict[int, Observed] = {}
+        self._refused: set[int] = set()
 
     def submit(self, prompt: str | tuple[int, ...], sampling: Sampling = GREEDY) -> Observed:
         """Submit a request with a fresh id; a RequestError leaves nothing here."""
         request = GenerationRequest(next(_ids), prompt, sampling)
-        self.engine.submit(request)
+        try:
+            self.engine.submit(request)
+        except RequestError:
+            self._refused.add(request.id)
+            raise
         observed = Observed(request, [Reply() for _ in range(sampling.n)])
         self._seen[request.id] = observed
         return observed
@@ -170,6 +175,8 @@ class Observer:
                 )
 
     def _take(self, delta: Delta) -> None:
+        spoken = delta.request_id in self._refused
+        require(not spoken, Invariant.REFUSAL, f"{delta} is of a refused request")
         observed = self._seen.get(delta.request_id)
         require(observed is not None, Invariant.TOKENS, f"{delta} is of no accepted request")
         assert observed is not None

@@ -10,6 +10,7 @@ from lmi.engines import echo_script
 from lmi.engines.echo import EchoConfig, EchoEngine
 from tests.contract.subject import Subject
 from tests.support.engines.burst import BurstEngine
+from tests.support.engines.poisonable import POISON, Poisonable
 from tests.support.engines.threaded import ThreadedEngine
 
 # Few places and a short context, so that both are easily filled; blocks for half the places.
@@ -37,5 +38,6 @@ SCRIPTED: Final = (
     scripted("echo that ends by itself", lambda: EchoEngine(WITH_END)),
     scripted("echo with latencies", lambda: EchoEngine(WITH_LATENCY)),
     scripted("burst", lambda: BurstEngine(SMALL)),
+    scripted("poisonable", lambda: Poisonable(SMALL), poison=POISON),
     scripted("threaded", lambda: ThreadedEngine(UNHURRIED), kill=kill_threaded),
 )

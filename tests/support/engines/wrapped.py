@@ -35,3 +35,13 @@ class Wrapped:
 
     def close(self) -> None:
         self.inner.close()
+
+
+class Faulty(Wrapped):
+    """Changes what a poll says."""
+
+    def poll(self, timeout: float, /) -> Sequence[Delta]:
+        return self.change(list(self.inner.poll(timeout)))
+
+    def change(self, deltas: list[Delta]) -> list[Delta]:
+        return deltas
