@@ -21,7 +21,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lmi.core import ModelError
-from lmi.dist.adapters import ADAPTERS, adapter_of
+from lmi.dist.adapters import ADAPTERS, OWN_ATTENTION, adapter_of
 from lmi.dist.attention import ATTENTION_NAME, interface
 from lmi.dist.config import DistConfig
 from lmi.dist.device import choose_device, choose_dtype
@@ -191,7 +191,7 @@ def _read_weights(config: DistConfig, model_config: Any, dtype: torch.dtype) -> 
             config.model,
             config=model_config,
             dtype=dtype,
-            attn_implementation="eager",
+            attn_implementation=OWN_ATTENTION.get(model_config.model_type, "eager"),
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=config.trust_remote_code,

@@ -48,12 +48,17 @@ CONFIGS: Final[dict[str, Callable[[], tf.PreTrainedConfig]]] = {
     "gemma2": lambda: tf.Gemma2Config(
         **_HEAD,
         sliding_window=WINDOW,
+        tie_word_embeddings=False,
         query_pre_attn_scalar=16,
         attn_logit_softcapping=2.0,
         final_logit_softcapping=10.0,
     ),
     "gemma3": lambda: tf.Gemma3TextConfig(
-        **_HEAD, sliding_window=WINDOW, query_pre_attn_scalar=16, sliding_window_pattern=2
+        **_HEAD,
+        tie_word_embeddings=False,
+        sliding_window=WINDOW,
+        query_pre_attn_scalar=16,
+        sliding_window_pattern=2,
     ),
     "falcon_7b": lambda: _falcon(multi_query=True, new_decoder_architecture=False),
     "falcon_40b": lambda: _falcon(new_decoder_architecture=True, num_kv_heads=2),
@@ -61,13 +66,19 @@ CONFIGS: Final[dict[str, Callable[[], tf.PreTrainedConfig]]] = {
         alibi=True, multi_query=False, new_decoder_architecture=False, parallel_attn=False
     ),
     "gpt_oss": lambda: tf.GptOssConfig(
-        **_HEAD, sliding_window=WINDOW, num_local_experts=4, num_experts_per_tok=2
+        **_HEAD,
+        sliding_window=WINDOW,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
     ),
     "phi3": lambda: tf.Phi3Config(**_GROUPED, sliding_window=WINDOW),
     "phi": lambda: tf.PhiConfig(**_GROUPED),
     "starcoder2": lambda: tf.Starcoder2Config(**_GROUPED, sliding_window=WINDOW),
     "gpt_bigcode": lambda: tf.GPTBigCodeConfig(**_SIZE, multi_query=True),
-    "opt": lambda: tf.OPTConfig(**_SIZE, ffn_dim=128, word_embed_proj_dim=64, init_std=0.2),
+    "opt": lambda: tf.OPTConfig(
+        **_SIZE, ffn_dim=128, word_embed_proj_dim=64, init_std=0.2, tie_word_embeddings=False
+    ),
     "stablelm": lambda: tf.StableLmConfig(**_GROUPED),
     "gptj": lambda: tf.GPTJConfig(**_SIZE, rotary_dim=8),
     "codegen": lambda: tf.CodeGenConfig(**_SIZE, rotary_dim=8, n_ctx=256),
@@ -77,7 +88,7 @@ CONFIGS: Final[dict[str, Callable[[], tf.PreTrainedConfig]]] = {
         window_size=WINDOW,
         attention_types=[[["global", "local"], 2]],
     ),
-    "bloom": lambda: tf.BloomConfig(**_SIZE),
+    "bloom": lambda: tf.BloomConfig(**_SIZE, tie_word_embeddings=False),
     "mpt": lambda: tf.MptConfig(
         vocab_size=VOCAB,
         d_model=64,

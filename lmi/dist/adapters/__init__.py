@@ -19,6 +19,11 @@ Install = Callable[[PreTrainedModel, int], dict[str, Any]]
 ADAPTERS: Final = frozenset({"bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt"})
 
 
+# The attention of the model's own that ours is compared with, by model type; eager elsewhere.
+# Falcon's eager path adds ALiBi twice (once in the mask, once to the scores); its sdpa path does not.
+OWN_ATTENTION: Final = {"falcon": "sdpa"}
+
+
 def adapter_of(model_type: str) -> Install | None:
     """The adapter for a `model_type` of config.json, or None where there is none."""
     if model_type not in ADAPTERS:
