@@ -13,7 +13,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from lmi.core import (
@@ -29,6 +29,7 @@ from lmi.core import (
     UnknownAdapter,
     Usage,
 )
+from lmi.engines.bound import BoundSpec, Progress
 from lmi.engines.echo_alarm import Alarm
 from lmi.engines.echo_script import VOCAB_SIZE, Answer, answer, encode, prompt_tokens
 
@@ -313,6 +314,15 @@ class EchoEngine:
     def _ring(self) -> None:
         if self._wake is not None:
             self._wake()
+
+
+def load(bound: BoundSpec, progress: Progress) -> EchoEngine:
+    """The loader of this engine's card: as many places and tokens as the configuration says."""
+    progress("loading", 1, 1)
+    config = EchoConfig(max_batch=bound.spec.max_rolling_batch_size)
+    if bound.spec.max_model_len is not None:
+        config = replace(config, max_model_len=bound.spec.max_model_len)
+    return EchoEngine(config)
 
 
 def _with_prompt(out: list[Delta], choice: _Choice) -> None:
