@@ -122,10 +122,6 @@ def _server(values: Values, read: _Reader) -> ServerSettings:
         max_request_size=read.required("max_request_size", int),
         throttle_error_http_code=read.required("throttle_error_http_code", int),
         request_id_header_key=read.required("request_id_header_key", str),
-        chunked_read_timeout=read.required("chunked_read_timeout", int),
-        cors_allowed_origin=text_of(values, "cors_allowed_origin"),
-        cors_allowed_methods=text_of(values, "cors_allowed_methods"),
-        cors_allowed_headers=text_of(values, "cors_allowed_headers"),
         download_dir=text_of(values, "download_dir"),
     )
 

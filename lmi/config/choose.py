@@ -182,7 +182,10 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
     passed = [name for name in here if name in question.unable and able]
     if passed:
         why.append(f"{' and '.join(passed)} can't honour every option set")
-    why.append(f"of {', '.join(here)} installed here, {first} comes first")
+    if len(here) == 1:
+        why.append(f"{first} is what is installed here")
+    else:
+        why.append(f"of {', '.join(here)} installed here, {first} comes first")
     return Choice(first, "; ".join(why))
 
 

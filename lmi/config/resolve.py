@@ -64,7 +64,7 @@ def resolve(
     if choice is not None:
         problems += _contradictions(choice, values, found, installed)
     if problems or choice is None:
-        raise ConfigErrors(sorted(problems, key=_position))
+        raise ConfigErrors(sorted(problems, key=lambda problem: _position(problem.source)))
     try:
         spec = assemble(
             choice,
@@ -76,7 +76,7 @@ def resolve(
         )
     except ConfigError as error:
         raise ConfigErrors([error]) from error
-    settings = judgement.settings
+    settings = sorted(judgement.settings, key=lambda setting: _position(setting.origin))
     if "engine" not in values:
         origin = f"automatic: {choice.reason}"
         settings.append(
@@ -226,7 +226,7 @@ def _place(folder: Folder | None) -> str:
     return "the environment" if folder is None else str(folder.path)
 
 
-def _position(problem: ConfigError) -> tuple[str, int]:
+def _position(source: str) -> tuple[str, int]:
     """Sorts by file and line, then by variable."""
-    place, _, line = problem.source.rpartition(":")
-    return (place, int(line)) if line.isdecimal() else (problem.source, 0)
+    place, _, line = source.rpartition(":")
+    return (place, int(line)) if line.isdecimal() else (source, 0)

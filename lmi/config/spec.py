@@ -17,10 +17,6 @@ class ServerSettings:
     max_request_size: int
     throttle_error_http_code: int
     request_id_header_key: str
-    chunked_read_timeout: int
-    cors_allowed_origin: str | None = None
-    cors_allowed_methods: str | None = None
-    cors_allowed_headers: str | None = None
     download_dir: str | None = None
 
 

@@ -117,8 +117,8 @@ OPTIONS = (
     Option(
         "retry_threshold",
         Whole(0),
-        "Failures of the engine after which it is not started again.",
-        default="0",
+        "Failures of the engine after which it is not started again (the reference's default is 0).",
+        default="3",
         aliases=("option.retry_threshold",),
         environment=("SERVING_RETRY_THRESHOLD",),
         used=(ANY,),

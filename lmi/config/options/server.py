@@ -55,24 +55,21 @@ OPTIONS = (
         "x-request-id",
         "Header that brings a request's id (on SageMaker X-Amzn-SageMaker-Inference-Id).",
     ),
-    _used("cors_allowed_origin", Text("an origin, or *"), None, "Access-Control-Allow-Origin."),
-    _used(
-        "cors_allowed_methods",
-        Text("methods separated by commas"),
-        None,
-        "Access-Control-Allow-Methods.",
+    *(
+        _refused(
+            f"cors_allowed_{name}",
+            Text("a value of the header"),
+            "Headers for pages of other origins.",
+            "the embedded server sends no CORS headers; let a proxy add them",
+        )
+        for name in ("origin", "methods", "headers")
     ),
-    _used(
-        "cors_allowed_headers",
-        Text("headers separated by commas"),
-        None,
-        "Access-Control-Allow-Headers.",
-    ),
-    _used(
+    _advisory(
         "chunked_read_timeout",
         Whole(1),
         "120",
         "Longest wait in seconds for the next piece of an answer.",
+        "option.predict_timeout bounds the wait for the engine",
     ),
     _used(
         "features",

@@ -1,0 +1,5 @@
+"""`python -m lmi.cli` is `lmi`."""
+
+from lmi.cli import main
+
+main()

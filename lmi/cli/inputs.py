@@ -1,0 +1,70 @@
+"""What all commands take: FOLDER, --set and --json, and how they become a resolution."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from lmi.config import Resolution
+
+PLATFORM_FOLDER = Path("/opt/ml/model")
+"""Where SageMaker and the reference's image put the model."""
+
+Folder = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[FOLDER]",
+        help=f"Folder of serving.properties. Default: {PLATFORM_FOLDER}, if something is in it; "
+        "else the environment (HF_MODEL_ID, OPTION_...) says what to serve.",
+        show_default=False,
+    ),
+]
+Sets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="An option as in serving.properties; beats every other source. Repeatable.",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def resolution(
+    folder: Path | None, sets: Iterable[str] | None, extra: Mapping[str, str] | None = None
+) -> Resolution:
+    """Resolves what a command was given.
+
+    extra: options of the command's own flags, by key; they beat --set. Raises ConfigError.
+    """
+    from lmi.config import resolve
+    from lmi.engines import installed
+
+    flags = {**parse_sets(sets or ()), **(extra or {})}
+    return resolve(folder or _platform_folder(), os.environ, flags, installed=installed())
+
+
+def parse_sets(sets: Iterable[str]) -> dict[str, str]:
+    """KEY=VALUE texts, by key; of a key that stands twice the last wins. Raises ConfigError."""
+    from lmi.core import ConfigError
+
+    found: dict[str, str] = {}
+    for text in sets:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError("--set", text, "the command line", "expected KEY=VALUE")
+        found[key.strip()] = value
+    return found
+
+
+def _platform_folder() -> Path | None:
+    if not PLATFORM_FOLDER.is_dir():
+        return None
+    filled = any(not child.name.startswith(".") for child in PLATFORM_FOLDER.iterdir())
+    return PLATFORM_FOLDER if filled else None
