@@ -1,0 +1,80 @@
+"""Parameters that this server doesn't know or doesn't honour, with the nearest known name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lmi.schemas.body import LmiBody, LmiParameters
+
+BODY_NAMES = frozenset(LmiBody.model_fields)
+PARAMETER_NAMES = frozenset(LmiParameters.model_fields)
+
+# Names of the reference's engines that change the answer only a little, so that leaving them out is
+# better than refusing; never to be guessed a nearest name for.
+NOT_HONOURED = frozenset(
+    {
+        "cached_prompt",
+        "detokenize",
+        "early_stopping",
+        "length_penalty",
+        "logit_bias",
+        "prompt_logprobs",
+        "spaces_between_special_tokens",
+        "typical_p",
+        "use_beam_search",
+        "watermark",
+    }
+)
+
+# Names that ask for a different answer altogether: dropping them would be a wrong answer.
+NOT_AVAILABLE = {
+    "bad_sequences": "banned words are not available",
+    "bad_words": "banned words are not available",
+    "grammar": "guided generation is not available",
+    "guided_choice": "guided generation is not available",
+    "guided_decoding": "guided generation is not available",
+    "guided_grammar": "guided generation is not available",
+    "guided_json": "guided generation is not available",
+    "guided_regex": "guided generation is not available",
+    "response_format": "guided generation is not available",
+    "structured_outputs": "guided generation is not available",
+}
+
+MAX_REPORTED = 8  # names; a body may hold thousands of unknown ones
+_MAX_NAME = 64  # characters of a name that are compared and shown
+
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """A parameter that was left out of account. nearest: the known name it looks like, or None."""
+
+    name: str
+    nearest: str | None = None
+    known: bool = False
+
+    def __str__(self) -> str:
+        if self.known:
+            return f"{self.name} (not supported)"
+        return f"{self.name} ({self.nearest}?)" if self.nearest else self.name
+
+
+def ignored(names: Iterable[str], known: frozenset[str]) -> list[Ignored]:
+    """The report on `names`, none of which is in `known`; at most MAX_REPORTED of them."""
+    found: list[Ignored] = []
+    for name in names:
+        if len(found) == MAX_REPORTED:
+            break
+        shown = name[:_MAX_NAME]
+        if name in NOT_HONOURED:
+            found.append(Ignored(shown, known=True))
+        else:
+            found.append(Ignored(shown, nearest(shown, known)))
+    return found
+
+
+def nearest(name: str, known: frozenset[str]) -> str | None:
+    """The known name that `name` most resembles, or None where none is close."""
+    matches = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.7)
+    return matches[0] if matches else None

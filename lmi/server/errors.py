@@ -1,0 +1,85 @@
+"""Failed requests as HTTP: the status, the headers it needs, and the JSON that explains it."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+
+from lmi.core import LmiError, Overloaded, RequestError, Unavailable
+from lmi.schemas import error_body
+from lmi.schemas.errors import status_of
+from lmi.server.body import BodyTooLarge, BodyTooSlow
+from lmi.server.config import ServerConfig
+from lmi.server.headers import Headers
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An answer to a request that failed before its first byte."""
+
+    status: int
+    body: bytes
+    headers: Headers
+
+
+class NotFound(RequestError):
+    """No such path."""
+
+    code = 404
+
+
+class ModelNotFound(RequestError):
+    """No such model."""
+
+    code = 404
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, for another method."""
+
+    code = 405
+
+
+class ModelNameNeeded(RequestError):
+    """Several models stand here and the request names none."""
+
+    code = 400
+
+
+# The reference's names of its exceptions, which clients read in `type`.
+_TYPES: dict[type[LmiError], str] = {
+    NotFound: "ResourceNotFoundException",
+    ModelNotFound: "ModelNotFoundException",
+    MethodNotAllowed: "MethodNotAllowedException",
+    ModelNameNeeded: "BadRequestException",
+    Overloaded: "WlmCapacityException",
+    Unavailable: "WlmException",
+    BodyTooLarge: "PayloadTooLargeException",
+    BodyTooSlow: "RequestTimeoutException",
+}
+
+_CLOSING = (BodyTooLarge, BodyTooSlow)  # the rest of the body would be read as the next request
+
+
+def failure(error: LmiError, config: ServerConfig) -> Failure:
+    """How `error` is answered: the server's own errors in its form, the others in the dialect's."""
+    status = status_of(error)
+    if isinstance(error, Overloaded):
+        status = config.throttle_status
+    elif isinstance(error, Unavailable):
+        status = config.unavailable_status
+    headers: Headers = []
+    if isinstance(error, RequestError) and error.retry_after is not None:
+        headers.append((b"retry-after", str(math.ceil(error.retry_after)).encode()))
+    if isinstance(error, _CLOSING):
+        headers.append((b"connection", b"close"))
+    kind = _TYPES.get(type(error))
+    if kind is None:
+        return Failure(status, error_body(error), headers)
+    return Failure(status, pretty({"code": status, "type": kind, "message": str(error)}), headers)
+
+
+def pretty(value: object) -> bytes:
+    """The server's own JSON: indented by two, with a line end, as the reference's."""
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

@@ -1,0 +1,112 @@
+"""The inference endpoints as raw ASGI: a body in, the session's bytes out.
+
+The request's task reads the body, opens the request and then only waits for the client to leave:
+the answer is written by the session's turns (see `sink`), and a finished answer ends the wait too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from functools import partial
+from urllib.parse import parse_qs
+
+from starlette.types import Receive, Scope, Send
+
+from lmi.core import LmiError
+from lmi.schemas import ParsedRequest
+from lmi.server.body import ClientLeft, read_body
+from lmi.server.config import ServerConfig
+from lmi.server.errors import ModelNameNeeded, ModelNotFound, failure
+from lmi.server.headers import ignored_header, read_headers, reply_headers
+from lmi.server.sink import HttpSink
+from lmi.session import Session
+
+log = logging.getLogger("lmi.server")
+access = logging.getLogger("lmi.access")
+
+_MAX_NAMES = 1000  # ignored parameters that are remembered as said; clients invent more
+
+
+class Inference:
+    """Serves a generation request for a model by name, or for the only one."""
+
+    def __init__(self, sessions: Mapping[str, Session], config: ServerConfig) -> None:
+        self._sessions = sessions
+        self._config = config
+        self._said: set[str] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send, model: str | None) -> None:
+        """Answer one request. model: the name in the path, or None."""
+        began = time.monotonic()
+        headers = read_headers(scope)
+        sink = HttpSink(
+            send,
+            reply_headers(headers, self._config.request_id_header),
+            failure=partial(failure, config=self._config),
+            ended=lambda: self._log(scope, sink.status, began),
+            tasks=self._tasks,
+        )
+        session = None
+        try:
+            session = self._session(scope, headers, model)
+            body = await read_body(
+                receive, headers, self._config.max_request_size, self._config.body_timeout
+            )
+            parsed = session.parse(body, headers)
+            del body
+            self._say_ignored(session, parsed)
+            sink.describe(parsed.content_type, ignored_header(parsed.ignored))
+            live = session.open(parsed, sink)
+        except ClientLeft as error:
+            self._log(scope, error.code, began)
+            return
+        except LmiError as error:
+            if session is not None:
+                session.measures.refused[failure(error, self._config).status] += 1
+            sink.fail(error)
+            return
+        try:
+            # Says "disconnect" when the client leaves, and also when the answer is complete.
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        finally:
+            if live.open:
+                live.cancel()
+                self._log(scope, ClientLeft.code, began)
+
+    def _session(self, scope: Scope, headers: Mapping[str, str], model: str | None) -> Session:
+        if model is None:
+            query = parse_qs(scope["query_string"].decode("latin-1"))
+            model = query.get("model_name", [headers.get("model_name", "")])[-1]
+        if not model:
+            if len(self._sessions) != 1:
+                raise ModelNameNeeded("Parameter model_name is required.")
+            return next(iter(self._sessions.values()))
+        session = self._sessions.get(model)
+        if session is None:
+            raise ModelNotFound(f"Model not found: {model}")
+        return session
+
+    def _say_ignored(self, session: Session, parsed: ParsedRequest) -> None:
+        """Each ignored name once in the log; every reply's header has its own."""
+        for each in parsed.ignored:
+            if each.name not in self._said and len(self._said) < _MAX_NAMES:
+                self._said.add(each.name)
+                log.warning("%s: ignored request parameter %s", session.config.model, each)
+
+    def _log(self, scope: Scope, status: int, began: float) -> None:
+        if self._config.access_log:
+            client = scope.get("client") or ("-", 0)
+            access.info(
+                '%s "%s %s HTTP/%s" %d %.0f',
+                client[0],
+                scope["method"],
+                scope["path"],
+                scope.get("http_version", "1.1"),
+                status,
+                1000 * (time.monotonic() - began),
+            )

@@ -1,0 +1,133 @@
+"""Where an answer's bytes leave: an ASGI `send` that is driven without a task of its own.
+
+A step of the engine brings tokens for every live request. To wake a task for each of them would
+cost more than to write the bytes, so the session's turn writes them itself: the `send` coroutine is
+run at once, and nearly always ends at once, because the server only copies to its socket's buffer.
+Where it does suspend (the client reads slowly), a task takes it over, and what comes meanwhile is
+kept and sent together afterwards. The rule to keep: at most one `send` is under way at any time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from starlette.types import Message, Send
+
+from lmi.core import LmiError
+from lmi.server.errors import Failure
+from lmi.server.headers import Headers
+
+
+class HttpSink:
+    """One answer. `write` and `fail` come from the session, on the event loop's thread."""
+
+    __slots__ = (
+        "_content_type",
+        "_ended",
+        "_failure",
+        "_headers",
+        "_queue",
+        "_send",
+        "_started",
+        "_tasks",
+        "status",
+    )
+
+    def __init__(
+        self,
+        send: Send,
+        headers: Headers,
+        failure: Callable[[LmiError], Failure],
+        ended: Callable[[], None],
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        """ended: called once, when the last byte was handed over. tasks: keeps suspended sends."""
+        self._send = send
+        self._headers = headers
+        self._content_type = b"application/json"
+        self._failure = failure
+        self._ended = ended
+        self._tasks = tasks
+        self._started = False
+        self._queue: deque[Message] | None = None  # while a send is suspended
+        self.status = 0
+
+    def describe(self, content_type: str, headers: Headers) -> None:
+        """What the answer will be, once the request is understood; before the first write."""
+        self._content_type = content_type.encode()
+        self._headers = self._headers + headers
+
+    def write(self, data: bytes, last: bool) -> None:
+        if not self._started:
+            self._start(200, self._content_type, [], len(data) if last else None)
+        self._put({"type": "http.response.body", "body": data, "more_body": not last})
+        if last:
+            self._ended()
+
+    def fail(self, error: LmiError) -> None:
+        found = self._failure(error)
+        self._start(found.status, b"application/json", found.headers, len(found.body))
+        self._put({"type": "http.response.body", "body": found.body, "more_body": False})
+        self._ended()
+
+    def _start(self, status: int, content_type: bytes, more: Headers, length: int | None) -> None:
+        self._started = True
+        self.status = status
+        headers = [(b"content-type", content_type), *self._headers, *more]
+        if length is not None:
+            headers.append((b"content-length", str(length).encode()))
+        self._put({"type": "http.response.start", "status": status, "headers": headers})
+
+    def _put(self, message: Message) -> None:
+        if self._queue is not None:
+            self._queue.append(message)
+            return
+        sending = self._send(message)
+        waits_for = _begin(sending)
+        if waits_for is not None:
+            self._queue = deque()
+            task = asyncio.get_running_loop().create_task(self._finish(sending, waits_for))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, sending: Any, waits_for: Any) -> None:
+        await _resume(sending, waits_for)
+        while self._queue:
+            await self._send(_joined(self._queue))
+        self._queue = None
+
+
+def _joined(queue: deque[Message]) -> Message:
+    """The next message; bodies that wait behind each other become one."""
+    first = queue.popleft()
+    if first["type"] != "http.response.body" or not queue:
+        return first
+    parts, more = [first["body"]], first["more_body"]
+    while queue:
+        message = queue.popleft()
+        parts.append(message["body"])
+        more = message["more_body"]
+    return {"type": "http.response.body", "body": b"".join(parts), "more_body": more}
+
+
+def _begin(work: Any) -> Any:
+    """Run a coroutine up to its end or its first suspension; what it then waits for, else None."""
+    try:
+        return work.send(None)
+    except StopIteration:
+        return None
+
+
+@types.coroutine
+def _resume(work: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Go on with a coroutine that has been begun, inside the task that awaits this."""
+    try:
+        yield waits_for
+    except BaseException:
+        work.close()
+        raise
+    yield from work

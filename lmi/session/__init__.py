@@ -1,0 +1,32 @@
+"""The live requests of one model over an engine: admission, dispatch, supervision.
+
+    session = Session(config, load)
+    session.start()                      loads in a thread; `await session.ready()`
+    session.open(parsed, sink) -> Live   the sink gets the answer's bytes, from the event loop
+    live.cancel()                        the client left
+    await session.drain(grace)           before the process ends
+
+A front gives a `Sink`, because the bytes of a step must reach all clients without waking a task for
+each; `collect` and `stream` are for callers that would rather await.
+"""
+
+from lmi.session.awaitable import collect, stream
+from lmi.session.config import Progress, SessionConfig
+from lmi.session.live import Live, Sink
+from lmi.session.measures import Histogram, Measures
+from lmi.session.session import Session
+from lmi.session.states import Health, State
+
+__all__ = [
+    "Health",
+    "Histogram",
+    "Live",
+    "Measures",
+    "Progress",
+    "Session",
+    "SessionConfig",
+    "Sink",
+    "State",
+    "collect",
+    "stream",
+]

@@ -1,0 +1,294 @@
+"""The supervisor: one model's engine is loaded, tried, watched, restarted and drained here.
+
+Everything but loading and closing an engine happens on the event loop's thread. An engine that dies
+takes its pump along; the requests that lived in it get one error each, and the next engine starts
+with a pump of its own. The rule to keep: a state changes only in `_enter`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+
+import orjson
+
+from lmi.core import Engine, EngineDead, EngineInfo, EngineStats, LmiError, Unavailable
+from lmi.schemas import ParsedRequest, parse
+from lmi.session.admission import DrainRate, admit
+from lmi.session.awaitable import collect
+from lmi.session.config import Progress, SessionConfig
+from lmi.session.live import Live, Sink
+from lmi.session.measures import Measures
+from lmi.session.pump import Pump
+from lmi.session.states import Health, State
+from lmi.session.threads import in_thread
+
+log = logging.getLogger("lmi.session")
+
+# Ids are never used twice in a process, whichever session they belong to.
+_ids = itertools.count(1)
+
+_TICK = 1.0  # seconds between looks at the engine's progress and the queue's drain rate
+_RETRY_LOADING = 5.0  # seconds; loading takes longer, but a load balancer asks often anyway
+
+Load = Callable[[Progress], Engine]
+
+
+class Session:
+    """One model. Made and used on a running event loop."""
+
+    def __init__(self, config: SessionConfig, load: Load) -> None:
+        """load: makes the engine; called in a worker thread, again for every restart."""
+        self.config = config
+        self.measures = Measures()
+        self._load = load
+        self._state = State.LOADING
+        self._reason = "not started"
+        self._failure: LmiError | None = None
+        self._pump: Pump | None = None
+        self._lives: set[Live] = set()
+        self._settled = asyncio.Event()  # loaded, or known never to be
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._rate = DrainRate()
+        self._restarts = 0
+        self._finished_before = 0  # by engines that are gone
+        self._warm_up = parse(_warm_up_body(config.warm_up_prompt), {}, config.schema)
+
+    # What callers see
+
+    def start(self, progress: Progress = lambda phase, done, total: None) -> None:
+        """Begin to load. progress: gets every phase, from any thread."""
+        self._progress = progress
+        self._spawn(self._first_load())
+        self._spawn(self._watch())
+
+    async def ready(self) -> None:
+        """Wait until the model answers; raises the load's error if it never will."""
+        await self._settled.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def health(self) -> Health:
+        """The state now, with a phase or a reason for people."""
+        return Health(self._state, self._reason)
+
+    @property
+    def info(self) -> EngineInfo | None:
+        """The engine's fixed facts; None while there is no engine."""
+        return None if self._pump is None else self._pump.engine.info
+
+    def stats(self) -> EngineStats:
+        """The engine's load now; empty while there is no engine."""
+        return EngineStats() if self._pump is None else self._pump.stats()
+
+    @property
+    def held(self) -> int:
+        """Requests that were accepted and have not ended."""
+        return len(self._lives)
+
+    def parse(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+        """Read a body in this model's dialect; raises BadPayload. headers: lower-case names."""
+        return parse(body, headers, self.config.schema)
+
+    def open(self, parsed: ParsedRequest, sink: Sink) -> Live:
+        """Accept a request, or raise RequestError: then the sink is never called.
+
+        Overloaded when the queue is full, Unavailable when the model isn't ready (both say when to
+        try again), what the engine says otherwise.
+        """
+        if self._state is not State.READY or self._pump is None:
+            raise self._unavailable()
+        return self._open(self._pump, parsed, sink, self.measures)
+
+    async def drain(self, grace: float) -> None:
+        """Refuse new requests, let the live ones finish for `grace` seconds, end the others."""
+        if self._state in (State.DRAINING, State.CLOSED):
+            return
+        self._enter(State.DRAINING, "shutting down")
+        try:
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("%s: %d requests outlived the grace time", self.config.model, self.held)
+        self._fail_all(Unavailable("the server is shutting down"))
+
+    async def close(self) -> None:
+        """End everything and release the engine. Idempotent."""
+        if self._state is State.CLOSED:
+            return
+        self._enter(State.CLOSED, "closed")
+        self._fail_all(Unavailable("the server is shutting down"))
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.stop()
+            await in_thread(pump.engine.close)
+
+    # A request's way in
+
+    def _open(self, pump: Pump, parsed: ParsedRequest, sink: Sink, measures: Measures) -> Live:
+        admit(
+            held=len(pump.generations),
+            new=len(parsed.inputs),
+            running=pump.engine.info.max_batch,
+            max_queue=self.config.max_queue,
+            rate=self._rate,
+        )
+        live = Live(parsed.reply(), sink, measures, self._drop)
+        live.ids = tuple(itertools.islice(_ids, len(parsed.inputs)))
+        try:
+            pump.submit(live, parsed.generations(live.ids))
+        except EngineDead as error:
+            raise self._unavailable() from error
+        except LmiError:
+            live.open = False
+            pump.drop(live)
+            raise
+        self._lives.add(live)
+        self._idle.clear()
+        measures.accepted += 1
+        return live
+
+    def _drop(self, live: Live) -> None:
+        self._lives.discard(live)
+        if not self._lives:
+            self._idle.set()
+        if self._pump is not None:
+            self._pump.drop(live)
+
+    def _unavailable(self) -> Unavailable:
+        after = None if self._state is State.FAILED else _RETRY_LOADING
+        return Unavailable(
+            f"model {self.config.model!r} is {self._state}: {self._reason}", retry_after=after
+        )
+
+    def _fail_all(self, error: LmiError) -> None:
+        for live in list(self._lives):
+            live.fail(error)
+
+    # An engine's way through life
+
+    async def _first_load(self) -> None:
+        try:
+            await self._bring_up()
+        except LmiError as error:
+            self._failure = error
+            self._enter(State.FAILED, str(error))
+
+    async def _bring_up(self) -> None:
+        """Load an engine, try it, and be ready."""
+        engine = await in_thread(self._load_engine)
+        pump = Pump(engine, self._died)
+        self._pump = pump
+        try:
+            await self._try(pump)
+        except LmiError:
+            self._pump = None
+            pump.stop()
+            await in_thread(engine.close)
+            raise
+        if self._state in (State.LOADING, State.RESTARTING):
+            self._enter(State.READY, "")
+
+    def _load_engine(self) -> Engine:
+        engine = self._load(self._report)
+        if self._state in (State.DRAINING, State.CLOSED):
+            # Nobody waits for it any more, so nobody else would close it.
+            engine.close()
+            raise Unavailable("the server is shutting down")
+        return engine
+
+    async def _try(self, pump: Pump) -> None:
+        """A real token through the whole path, or an error."""
+        self._report("warming up", 0, 0)
+        measures = Measures()  # its own: a warm-up is no client's request
+        try:
+            async with asyncio.timeout(self.config.predict_timeout):
+                await collect(lambda sink: self._open(pump, self._warm_up, sink, measures))
+        except TimeoutError:
+            raise EngineDead(
+                f"the warm-up brought no token in {self.config.predict_timeout:g} s"
+            ) from None
+        if not measures.completion_tokens:
+            raise EngineDead("the warm-up ended without a token")
+
+    def _died(self, error: EngineDead) -> None:
+        """The engine is gone: everybody is told now, a new one comes in the background."""
+        pump, self._pump = self._pump, None
+        self.measures.engine_deaths += 1
+        log.error("%s: the engine died: %s", self.config.model, error)
+        was_ready = self._state is State.READY
+        if was_ready:
+            # At once, and not when the loop gets to it: no health check may see green from here on.
+            self._enter(State.RESTARTING, str(error))
+        if pump is not None:
+            self._finished_before += pump.finished
+        self._fail_all(error)
+        if pump is not None and was_ready:
+            self._spawn(self._restart(pump))
+
+    async def _restart(self, dead: Pump) -> None:
+        await in_thread(dead.engine.close)
+        pause = self.config.restart_backoff
+        while self._restarts < self.config.restart_limit and self._state is State.RESTARTING:
+            self._restarts += 1
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, self.config.restart_backoff_max)
+            try:
+                await self._bring_up()
+            except LmiError as error:
+                log.error("%s: restart %d failed: %s", self.config.model, self._restarts, error)
+                self._reason = str(error)
+            else:
+                log.info("%s: the engine is back", self.config.model)
+                self._spawn(self._forget_restarts(self._restarts))
+                return
+        if self._state is State.RESTARTING:
+            self._enter(State.FAILED, f"given up after {self._restarts} restarts: {self._reason}")
+
+    async def _forget_restarts(self, restarts: int) -> None:
+        """An engine that lives long enough has a clean record again."""
+        await asyncio.sleep(self.config.restart_reset)
+        if self._restarts == restarts and self._state is State.READY:
+            self._restarts = 0
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(min(_TICK, self.config.predict_timeout / 4))
+            if self._pump is not None:
+                self._rate.update(self._finished_before + self._pump.finished)
+                self._pump.check_progress(self.config.predict_timeout)
+
+    # Small parts
+
+    def _report(self, phase: str, done: int, total: int) -> None:
+        if self._state in (State.LOADING, State.RESTARTING):
+            self._reason = f"{phase} {done / total:.0%}" if total else phase
+        self._progress(phase, done, total)
+
+    def _enter(self, state: State, reason: str) -> None:
+        self._state, self._reason = state, reason
+        if state is not State.LOADING:
+            self._settled.set()
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: the supervisor failed", self.config.model, exc_info=error)
+            self._failure = EngineDead(f"{type(error).__name__}: {error}")
+            self._enter(State.FAILED, str(self._failure))
+
+
+def _warm_up_body(prompt: str) -> bytes:
+    return orjson.dumps({"inputs": prompt, "parameters": {"max_new_tokens": 1}})
