@@ -1,4 +1,4 @@
-"""The commands. Each has a module; heavy libraries are imported inside the commands that need them."""
+"""The commands, a module for each; heavy libraries are imported inside those that need them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import typer
 
 from lmi.cli.check import check
 from lmi.cli.explain import explain
+from lmi.cli.serve import serve
 
 __all__ = ["app", "main"]
 
@@ -22,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(serve)
 app.command()(check)
 app.command()(explain)
 

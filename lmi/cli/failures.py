@@ -1,4 +1,4 @@
-"""Errors as a person on a terminal wants them: a line each on stderr, an exit code, no traceback."""
+"""Errors as a person on a terminal wants them: a line each, an exit code, no traceback."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BUILD_FAILED = 3
 
 @contextmanager
 def told(*, as_json: bool = False) -> Iterator[None]:
-    """Turns an LmiError into its lines and its exit code: 3 for a failed build, 2 for the others."""
+    """Turns an LmiError into its lines and its exit code: 3 for a failed build, else 2."""
     try:
         yield
     except LmiError as error:

@@ -38,7 +38,7 @@ def assemble(
     *,
     own_code: bool,
 ) -> ModelSpec:
-    """The spec of a configuration without problems. Raises ConfigError for an address that is none."""
+    """The spec of a configuration without problems. Raises ConfigError for a bad address."""
     read = _Reader(values)
     model_id = model_of(values, folder)
     return ModelSpec(
@@ -146,6 +146,6 @@ def _positive(value: int | None) -> int | None:
 
 
 def _name(model_id: str | None, folder: Folder | None) -> str:
-    """The model's name, as the reference makes it: the folder's or the model id's, in word characters."""
+    """The model's name as the reference makes it: the folder's or the id's, in word characters."""
     name = folder.path.resolve().name if folder is not None else (model_id or "")
     return re.sub(r"\W", "_", name) or "model"

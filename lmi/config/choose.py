@@ -1,7 +1,8 @@
 """Which engine runs a model: what `engine` and `option.rolling_batch` mean in LMI 0.25 to 0.36.
 
-LMI-Dist is alive here, so `lmi-dist` stays `lmi-dist` (0.33 rewrote it to vllm), and the old `scheduler` means it
-too. What a user names is never replaced by something else: if it is not installed, that is an error.
+LMI-Dist is alive here, so `lmi-dist` stays `lmi-dist` (0.33 rewrote it to vllm), and the old
+`scheduler` means it too. What a user names is never replaced by something else: if it is not
+installed, that is an error.
 """
 
 from __future__ import annotations
@@ -68,7 +69,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The engine and why. because: the option whose value decided, or None where nothing was said."""
+    """The engine and why. because: the option that decided, or None where nothing was said."""
 
     engine: str
     reason: str
@@ -76,7 +77,7 @@ class Choice:
 
 
 class NoEngine(Exception):
-    """No engine can be chosen. option: the one to change, or None; `str` is the end of a sentence."""
+    """No engine can be chosen. option: the one to change, or None; `str` ends a sentence."""
 
     def __init__(self, option: str | None, want: str) -> None:
         self.option = option
@@ -84,7 +85,10 @@ class NoEngine(Exception):
 
 
 def choose(question: Question, installed: Collection[str]) -> Choice:
-    """The engine for a model. Raises NoEngine for a contradiction, and for an engine that is not installed."""
+    """The engine for a model.
+
+    Raises NoEngine for a contradiction, and for an engine that is not installed.
+    """
     choice = _named(question) or _by_features(question) or _by_model(question, installed)
     if choice.engine == "neuronx":
         raise NoEngine(choice.because, "Neuron accelerators are not supported; GPUs and CPUs are")
@@ -102,14 +106,15 @@ def _named(question: Question) -> Choice | None:
         if rolling not in (None, name):
             raise NoEngine(
                 "option.rolling_batch",
-                f"engine={engine} and option.rolling_batch={question.rolling_batch} name two engines; keep one",
+                f"engine={engine} and option.rolling_batch={question.rolling_batch} name two "
+                "engines; keep one",
             )
         return Choice(name, f"engine={engine} names it", "engine")
     if engine is not None and engine not in ("Python", "MPI", "DeepSpeed"):
         raise NoEngine(
             "engine",
-            f"{engine} runs in the DJL model server in Java only; expected Python, MPI, DeepSpeed or "
-            + ", ".join(NAMED),
+            f"{engine} runs in the DJL model server in Java only; "
+            f"expected Python, MPI, DeepSpeed, {', '.join(NAMED)}",
         )
     if question.has_custom_handler:
         return Choice("python", "the folder's own handler takes the requests", "option.entryPoint")
@@ -118,7 +123,8 @@ def _named(question: Question) -> Choice | None:
         if engine == "DeepSpeed" and entry is None and rolling != "deepspeed":
             raise NoEngine(
                 "option.rolling_batch",
-                f"engine=DeepSpeed and option.rolling_batch={question.rolling_batch} name two engines; keep one",
+                f"engine=DeepSpeed and option.rolling_batch={question.rolling_batch} name two "
+                "engines; keep one",
             )
         note = (
             "; LMI-Dist took the scheduler's place" if question.rolling_batch == "scheduler" else ""

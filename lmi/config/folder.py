@@ -1,4 +1,4 @@
-"""What a model's folder tells before anything is loaded: which folder it is, its config.json, its model.py."""
+"""What a model's folder tells before anything is loaded: its config.json and its model.py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ _WEIGHTS = ("*.safetensors", "*.gguf")
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """A model's folder. model: its config.json, None where there is none. classic: a sklearn or XGBoost model.
+    """A model's folder.
 
-    model_py: there is a model.py. names: what its top level binds; None where only running it would tell.
+    model: its config.json, None where there is none. has_model: it holds a model's files.
+    classic: that model is one of sklearn or XGBoost. model_py: there is a model.py. names: what its
+    top level binds; None where only running it would tell.
     """
 
     path: Path
@@ -32,9 +34,9 @@ class Folder:
 
 
 def descend(path: Path) -> Path:
-    """The folder itself, or its only child where that is a folder too; names with a leading dot don't count.
+    """The folder itself, or its only child where that is a folder too.
 
-    Raises ConfigError where `path` is no readable folder.
+    Names with a leading dot don't count. Raises ConfigError where `path` is no readable folder.
     """
     try:
         children = [child for child in path.iterdir() if not child.name.startswith(".")]
@@ -74,7 +76,10 @@ def read_model(path: Path) -> Mapping[str, object]:
 
 
 def _top_level_names(path: Path) -> frozenset[str] | None:
-    """Names that a module binds outside functions, by reading it. None: a star import, or no readable Python."""
+    """Names that a module binds outside functions, by reading it.
+
+    None where only running it would tell: a star import, or text that is no Python.
+    """
     try:
         tree = ast.parse(path.read_bytes())
     except (OSError, ValueError, SyntaxError, RecursionError):

@@ -1,4 +1,4 @@
-"""What becomes of each setting under the chosen engine: used, not needed, the user's own, or an error."""
+"""What becomes of each setting under an engine: used, not needed, the user's own, or an error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _VLLM = "an argument of vLLM"
 
 @dataclass(slots=True)
 class Judgement:
-    """The outcome, collected option by option. options: parsed, by short key. user_options: texts."""
+    """The outcome, option by option. options: parsed, by short key. user_options: texts."""
 
     settings: list[Setting] = field(default_factory=list)
     problems: list[ConfigError] = field(default_factory=list)

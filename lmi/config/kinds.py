@@ -140,7 +140,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """An amount of memory: a number of bytes, or a number with a unit (GB is 1000^3, GiB is 1024^3)."""
+    """An amount of memory: bytes, or a number with a unit (GB is 1000^3, GiB is 1024^3)."""
 
     label: str = "a number of bytes such as 2147483648, 2GB or 1.5GiB"
 

@@ -10,7 +10,10 @@ _MOST_EDITS = 4
 
 
 def distance(one: str, other: str, most: int) -> int:
-    """Edits (insert, delete, substitute, transpose neighbours) between two names; `most + 1` for more than `most`."""
+    """Edits between two names, or `most + 1` where they are more than `most`.
+
+    An edit inserts, deletes or replaces a letter, or swaps two neighbours.
+    """
     if abs(len(one) - len(other)) > most:
         return most + 1
     before_last: list[int] = []
@@ -29,7 +32,7 @@ def distance(one: str, other: str, most: int) -> int:
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is meant by `name`, or None where none is near. Case counts for less than a letter.
+    """The known name that is meant by `name`, or None where none is near. Case does not count.
 
     Of equally near names the first wins, so put the likelier ones first.
     """

@@ -13,7 +13,7 @@ _SECRET = re.compile(
 
 
 def is_secret(setting: Setting) -> bool:
-    """Whether a value must not be shown: the table says so, or the name does (for the user's own options)."""
+    """Whether a value must not be shown: the table says so, or the option's name does."""
     return setting.secret or _SECRET.search(setting.key) is not None
 
 

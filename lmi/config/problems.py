@@ -10,8 +10,8 @@ from lmi.core import ConfigError
 class ConfigErrors(ConfigError):
     """Every problem of one configuration, so that a user mends them in one go.
 
-    problems: in the order of the files, then of the environment; never empty. `str(error)` has one line for each.
-    The attributes of ConfigError are those of the first problem.
+    problems: in the order of the files, then of the environment; never empty. `str(error)` has one
+    line for each. The attributes of ConfigError are those of the first problem.
     """
 
     def __init__(self, problems: Iterable[ConfigError]) -> None:

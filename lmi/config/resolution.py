@@ -1,4 +1,4 @@
-"""What resolving gives: the ModelSpec, and for every setting where it came from and what becomes of it."""
+"""What resolving gives: the ModelSpec, and for each setting its origin and its fate."""
 
 from __future__ import annotations
 
@@ -30,7 +30,10 @@ class Overridden:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One option. key: the documented spelling. text: the value as given. consumer: who reads it, "" for nobody."""
+    """One option that has a value.
+
+    key: the documented spelling. text: the value as given. consumer: who reads it, "" for nobody.
+    """
 
     key: str
     text: str
@@ -45,8 +48,9 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Resolution:
-    """A configuration, decided. settings: what is set, then what was chosen automatically. warnings: one line each.
+    """A configuration, decided.
 
+    settings: what is set, then what was chosen automatically. warnings: one line each.
     variables: known variables of the environment that set no option, with what they mean here.
     """
 
@@ -57,7 +61,10 @@ class Resolution:
     warnings: tuple[str, ...] = ()
 
     def properties(self) -> Mapping[str, str]:
-        """The settings as one explicit serving.properties: resolving it in the same folder gives the same spec."""
+        """The settings as one explicit serving.properties.
+
+        Resolving it in the same folder gives the same spec.
+        """
         entries = {
             setting.key: setting.text
             for setting in self.settings

@@ -1,8 +1,8 @@
 """Decides a configuration once: every value with its origin, every problem at once, one ModelSpec.
 
-A higher layer wins (`Layer`); what it beats stays on record. Nothing is ignored: a value is used, or known and not
-needed here, or belongs to the model's own code, or is an error. Pure but for reading the files named here; no
-network, and no heavy library.
+A higher layer wins (`Layer`); what it beats stays on record. Nothing is ignored: a value is used,
+or known and not needed here, or belongs to the model's own code, or is an error. Pure but for
+reading the files named here; no network, and no heavy library.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ def resolve(
 ) -> Resolution:
     """The configuration of the model in `folder` (None: the environment alone says what to serve).
 
-    flags: `--set` keys, spelt as in serving.properties, and their values. installed: engines that can run here, by
-    our names. Raises ConfigErrors with every problem found.
+    flags: `--set` keys, spelt as in serving.properties, and their values. installed: engines that
+    can run here, by our names. Raises ConfigErrors with every problem found.
     """
     try:
         found, candidates = _gather(folder, environ, flags or {})
@@ -148,7 +148,7 @@ def _with_prefix(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list
 
 
 def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
-    """Whether the model's own code takes the requests: an entry point that is not the stock one, or model.py."""
+    """Whether the model's own code takes the requests: its entry point, or its model.py."""
     values, _ = merge(
         (
             candidate
@@ -169,7 +169,7 @@ def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
 def _question(
     values: Values, unknown: Sequence[Candidate], folder: Folder | None, own_code: bool
 ) -> Question:
-    """What the choice of the engine depends on. Raises ConfigError for a config.json that can't be read."""
+    """What the choice of the engine depends on. Raises ConfigError for a bad config.json."""
     model = None if folder is None else folder.model
     named = model_of(values, folder)
     if named is not None:
@@ -211,8 +211,8 @@ def _contradictions(
         problems.append(formatter.error(want))
     if choice.engine not in ("echo", "python") and not _has_model(values, folder):
         want = (
-            "no model: put its files (config.json, *.safetensors) into the folder, or set option.model_id in "
-            "serving.properties, or set HF_MODEL_ID"
+            "no model: put its files (config.json, *.safetensors) into the folder, or set "
+            "option.model_id in serving.properties, or set HF_MODEL_ID"
         )
         problems.append(ConfigError("option.model_id", None, _place(folder), want))
     return problems

@@ -1,4 +1,4 @@
-"""Where settings come from: the folder's file, config.properties, the environment, flags. Reads, judges nothing."""
+"""Where settings come from: properties files, the environment, flags. Reads, judges nothing."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _PLAIN_NAME = re.compile(r"[A-Z_0-9]+", re.ASCII)
 class Candidate:
     """One value that somebody gave.
 
-    key: as in serving.properties, known or not. written: as its user wrote it. origin: `serving.properties:3` or a
-    variable's name. order: of two in one layer, the lower wins.
+    key: as in serving.properties, known or not. written: as its user wrote it. origin:
+    `serving.properties:3` or a variable's name. order: of two in one layer, the lower wins.
     """
 
     key: str
@@ -36,7 +36,7 @@ class Candidate:
 
 
 def from_file(path: Path, layer: Layer) -> list[Candidate]:
-    """The assignments of a properties file; of a key that stands twice, the last wins, as in Java."""
+    """The assignments of a properties file; the last of a key's lines wins, as in Java."""
     return [
         Candidate(
             entry.key, entry.value, entry.key, f"{path.name}:{entry.line}", layer, -entry.line
@@ -51,7 +51,7 @@ def from_flags(flags: Mapping[str, str]) -> list[Candidate]:
 
 
 def config_properties(environ: Mapping[str, str]) -> Path | None:
-    """The server's own file, where there is one: under MODEL_SERVER_HOME, as the DJL model server looks for it."""
+    """The server's own file, where the DJL model server looks for it; None where there is none."""
     home = environ.get("MODEL_SERVER_HOME")
     if not home:
         return None
@@ -62,9 +62,10 @@ def config_properties(environ: Mapping[str, str]) -> Path | None:
 
 
 def from_environment(environ: Mapping[str, str]) -> list[Candidate]:
-    """What variables set. A variable of our prefixes that means no option comes with a key that is unknown.
+    """What variables set.
 
-    Empty values count as unset, as in the reference.
+    A variable of our prefixes that means no option comes with a key that is unknown. Empty values
+    count as unset, as in the reference.
     """
     found: list[Candidate] = []
     for name, text in sorted(environ.items()):
@@ -106,7 +107,7 @@ def _prefixed(name: str, text: str) -> Candidate | None:
 
 @cache
 def _regular_names() -> Mapping[str, str]:
-    """Regular variables of every spelling: OPTION_DTYPE, ARGS_MINWORKERS, SERVING_BATCH_SIZE. To keys."""
+    """The key of each regular variable: OPTION_DTYPE, ARGS_MINWORKERS, SERVING_BATCH_SIZE."""
     names: dict[str, str] = {}
     for key, option in spellings().items():
         if option.server:
@@ -173,7 +174,8 @@ def _deletions(name: str) -> list[str]:
 def _neighbourhood() -> Mapping[str, tuple[str, ...]]:
     """Every known variable under its own name and under each form that lacks one letter.
 
-    Two names are one edit apart only if they share such a form, so one look-up for each form finds them.
+    Two names are one edit apart only if they share such a form, so one look-up for each form finds
+    them.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in variable_names():

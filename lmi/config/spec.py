@@ -1,4 +1,4 @@
-"""What the launcher and the server need to know of a configuration: decided, frozen, still symbolic."""
+"""What the launcher needs to know of a configuration: decided, frozen, still symbolic."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ class ServerSettings:
 class ModelSpec:
     """One model and how to serve it. Needs no download and no device; None: the engine decides.
 
-    folder: where serving.properties stands (the only sub-folder of the given one, where there is just one).
-    model_id: hub id, s3:// URL or folder; None where the folder itself is the model. reason: why this engine.
-    model_py: the folder has a model.py. has_custom_handler: its own `handle`, or an entry point, takes requests.
-    options: what is set for the engine, parsed, by short key (`dtype`), defaults left out.
-    user_options: what is set for the user's own code, as text, by short key. Times are in seconds.
+    folder: where serving.properties stands (the only sub-folder of the given one, where there is
+    just one). model_id: hub id, s3:// URL or folder; None where the folder itself is the model.
+    reason: why this engine. model_py: the folder has a model.py. has_custom_handler: its own
+    `handle`, or an entry point, takes requests. options: what is set for the engine, parsed, by
+    short key (`dtype`), defaults left out. user_options: what is set for the user's own code, as
+    text, by short key. Times are in seconds.
     """
 
     name: str

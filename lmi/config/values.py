@@ -1,4 +1,4 @@
-"""Merges what several layers say about one option: the highest wins, the others stay on record; text is parsed."""
+"""Merges what several layers say about one option, keeps what lost, and parses what won."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _merged(option: Option, group: Sequence[Candidate], own_code: bool) -> Value
 
 
 def _rank(option: Option, candidate: Candidate) -> tuple[int, bool, int]:
-    """Sorts the winner first: layer, then the documented spelling, then the order within the layer."""
+    """Sorts the winner first: by layer, by the documented spelling, by order within the layer."""
     layer = candidate.layer
     if option.server and layer is Layer.SERVING_DEFAULT:
         layer = Layer.SERVING

@@ -1,4 +1,4 @@
-"""Environment variables that mean an option under a name of their own, and those that are not ours to judge."""
+"""Environment variables with names of their own, and those of platforms, not ours to judge."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MIB = 1024 * 1024
 
 
 class Layer(IntEnum):
-    """Where a value comes from; a higher layer wins. Keys of the server have SERVING above the file."""
+    """Where a value comes from; a higher layer wins."""
 
     DEFAULT = 0
     CONFIG = 1  # config.properties
@@ -40,8 +40,9 @@ def _inverted(text: str) -> str:
 class Variable:
     """A variable with a name of its own.
 
-    keys: the options it sets, all of them. read: its text as the option's text. doc: what it means here, for a
-    variable that sets no option. order: of two that set the same option in one layer, the lower wins.
+    keys: the options it sets, all of them. read: its text as the option's text. doc: what it means
+    here, for a variable that sets no option. order: of two that set the same option in one layer,
+    the lower wins.
     """
 
     name: str
@@ -154,7 +155,8 @@ VARIABLES: Mapping[str, Variable] = {
 # Variables of platforms that are one edit away from one of ours.
 _NEIGHBOURS = frozenset({"SM_NUM_CPUS"})
 
-# What Kubernetes and Docker's links set for a service: its name is the user's, so `option-x` gives OPTION_X_PORT.
+# What Kubernetes and Docker's links set for a service: its name is the user's, so `option-x` gives
+# OPTION_X_PORT.
 _SERVICE_NAME = re.compile(
     r".+_(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?"
     r"|PORT(?:_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)?)",
@@ -168,7 +170,8 @@ _SERVICE_VALUE = re.compile(
 def of_the_platform(name: str, value: str) -> bool:
     """Whether a variable is the platform's own although its name resembles one of ours.
 
-    Service discovery counts only where the value has its form: a port, an address or a `tcp://` URL.
+    Service discovery counts only where the value has its form: a port, an address or a `tcp://`
+    URL.
     """
     if name in _NEIGHBOURS:
         return True

@@ -1,4 +1,4 @@
-"""The option table: every option of LMI 0.25 to 0.36 and our own. Data only, one module for each group."""
+"""The option table: every option of LMI 0.25 to 0.36 and our own; a module for each group."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """An engine takes only some of an option's values: `values` are parsed ones, `why` ends a sentence."""
+    """An engine takes only some of an option's values: parsed ones; `why` ends a sentence."""
 
     values: tuple[object, ...]
     why: str
@@ -49,11 +49,12 @@ class Limit:
 class Option:
     """One option.
 
-    key: as in serving.properties or config.properties. default: as text; None where nothing stands for it or the
-    engine decides. aliases: older spellings of the key. environment: variables beside the regular one.
-    used: engines that read it, or ANY. advisory, refused: reasons by engine, or ANY. limits: by engine.
-    off: values that ask for nothing, which every engine honours. since, until: LMI releases. free: a model's own
-    code may give it values of its own. reader: who reads it where no engine does.
+    key: as in serving.properties or config.properties. default: as text; None where nothing stands
+    for it or the engine decides. aliases: older spellings of the key. environment: variables beside
+    the regular one. used: engines that read it, or ANY. advisory, refused: reasons by engine, or
+    ANY. limits: by engine. off: values that ask for nothing, which every engine honours. since,
+    until: LMI releases. free: a model's own code may give it values of its own. reader: who reads
+    it where no engine does.
     """
 
     key: str
@@ -83,7 +84,7 @@ class Option:
 
     @property
     def variable(self) -> str:
-        """The regular environment variable: OPTION_DTYPE, SERVING_JOB_QUEUE_SIZE, ARGS_MINWORKERS."""
+        """The regular environment variable: OPTION_DTYPE, SERVING_FEATURES, ARGS_MINWORKERS."""
         if self.server:
             return f"SERVING_{self.key.upper()}"
         if self.key == "engine":
@@ -93,7 +94,7 @@ class Option:
 
     @property
     def ours_to_read(self) -> bool:
-        """Whether the launcher or the server reads it, even where the model's own code takes the requests."""
+        """Whether the launcher or the server reads it, also beside the model's own code."""
         return ANY in self.used and not self.free
 
     def use(self, engine: str) -> Use:

@@ -1,4 +1,4 @@
-"""Options of functions: transformers tasks, DeepSpeed, sklearn, XGBoost, Neuron, and partitioning."""
+"""Options of functions, of DeepSpeed and Neuron, of Java engines, and of quantising ahead."""
 
 from __future__ import annotations
 

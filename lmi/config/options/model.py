@@ -15,7 +15,8 @@ ENGINE_SYNONYMS = (
     ("tensorrt_llm", "TensorRT-LLM"),
     ("tensorrtllm", "TensorRT-LLM"),
 )
-# Engines of the DJL server that run in Java or elsewhere; naming them gets a reason instead of a spelling hint.
+# Engines of the DJL server that run in Java or elsewhere; naming them gets a reason instead of a
+# spelling hint.
 FOREIGN_ENGINES = (
     "PyTorch",
     "OnnxRuntime",
@@ -45,15 +46,15 @@ OPTIONS = (
     Option(
         "engine",
         Choice((*ENGINE_WORDS, *FOREIGN_ENGINES), ENGINE_SYNONYMS),
-        "The engine. Python, MPI and DeepSpeed mean what they mean in LMI, together with option.rolling_batch; "
-        "the other names choose an engine directly.",
+        "The engine. Python, MPI and DeepSpeed mean what they mean in LMI, together with "
+        "option.rolling_batch; the other names choose an engine directly.",
         used=(ANY,),
     ),
     Option(
         "option.rolling_batch",
         Choice((*ROLLING_BATCH, "tnx"), (("lmidist", "lmi-dist"), ("lmi_dist", "lmi-dist"))),
-        "Which library batches continuously. auto: chosen from the model and what is installed; disable: none; "
-        "scheduler: the LMI-Dist engine took its place.",
+        "Which library batches continuously. auto: chosen from the model and what is "
+        "installed; disable: none; scheduler: the LMI-Dist engine took its place.",
         used=(ANY,),
     ),
     Option(
@@ -250,7 +251,8 @@ OPTIONS = (
         environment=("HF_MODEL_QUANTIZE",),
         used=("vllm", "trtllm", "deepspeed", "python"),
         refused={
-            "lmi-dist": "LMI-Dist has no quantised weights yet; vLLM has, or serve the unquantised model"
+            "lmi-dist": "LMI-Dist has no quantised weights yet; vLLM has, "
+            "or serve the unquantised model"
         },
         off=("none",),
     ),

@@ -1,4 +1,4 @@
-"""Options of the way requests are read and answered, of the model's life, and the keys without `option.`."""
+"""Options of requests, answers and the model's life, and the keys without `option.`."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ OPTIONS = (
     Option(
         "option.compat",
         Choice(("0.25", "0.36", "async")),
-        "The LMI release whose answers are given: 0.36's rolling batch, 0.25's, or 0.36's async mode.",
+        "Whose answers are given: those of 0.36's rolling batch, of 0.25, or of 0.36's async mode.",
         default="0.36",
         used=(ANY,),
         ours=True,
@@ -117,7 +117,7 @@ OPTIONS = (
     Option(
         "retry_threshold",
         Whole(0),
-        "Failures of the engine after which it is not started again (the reference's default is 0).",
+        "Failures of the engine after which it stays down (the reference's default is 0).",
         default="3",
         aliases=("option.retry_threshold",),
         environment=("SERVING_RETRY_THRESHOLD",),
