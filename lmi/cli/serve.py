@@ -1,0 +1,44 @@
+"""`lmi serve`: fetch, load, listen, until a signal."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from lmi.cli.failures import told
+from lmi.cli.inputs import Folder, Sets, resolution
+
+
+def serve(
+    folder: Folder = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="A hub id, a folder or s3://bucket/prefix to serve."),
+    ] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
+    sets: Sets = None,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="LMI_LOG_LEVEL")
+    ] = "info",
+) -> None:
+    """Serve a model until SIGTERM. Exit code 0, 2 (can't be served) or 3 (a build failed).
+
+    Examples:
+
+    lmi serve examples/demo --port 8080
+
+    lmi serve --model org/model --set option.max_model_len=4096
+    """
+    from lmi.launch import logs
+
+    with told():
+        extra = {} if model is None else {"option.model_id": model}
+        resolved = resolution(folder, sets, extra)
+        logs.configure(log_level)
+        from lmi.launch import Address
+        from lmi.launch import serve as run
+
+        run(resolved, os.environ, Address(host, port))

@@ -1,0 +1,49 @@
+"""LMI-Dist behind the options: how each maps to a field of its configuration."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from lmi.core import ConfigError, Engine
+from lmi.dist.config import DistConfig, Dtype
+from lmi.engines.bound import BoundSpec, Progress
+
+# The spellings that LMI's options allow, and what LMI-Dist calls them.
+DTYPES: Final[dict[str, Dtype]] = {
+    "auto": "auto",
+    "fp32": "float32",
+    "float32": "float32",
+    "fp16": "float16",
+    "float16": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+}
+
+
+def config(bound: BoundSpec) -> DistConfig:
+    """What LMI-Dist is told. Raises ConfigError for a dtype that it does not have."""
+    spec = bound.spec
+    assert bound.path is not None, "the card of lmi-dist needs a model"
+    dtype = DTYPES.get(spec.dtype.lower())
+    if dtype is None:
+        want = f"LMI-Dist computes in {', '.join(DTYPES)}"
+        raise ConfigError("option.dtype", spec.dtype, "the configuration", want)
+    defaults = DistConfig(bound.path)
+    return DistConfig(
+        model=bound.path,
+        dtype=dtype,
+        max_model_len=spec.max_model_len,
+        max_batch=spec.max_rolling_batch_size,
+        prefill_tokens=spec.max_rolling_batch_prefill_tokens or defaults.prefill_tokens,
+        block_size=spec.block_size or defaults.block_size,
+        kv_cache_bytes=spec.kv_cache_memory,
+        threads=spec.threads,
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def load(bound: BoundSpec, progress: Progress) -> Engine:
+    """The loader of this engine's card: the model in a process of its own."""
+    from lmi.dist.process import ProcessEngine
+
+    return ProcessEngine.load(config(bound), progress)

@@ -1,0 +1,140 @@
+"""From a decided configuration to a listening endpoint, and back to a clean exit.
+
+The port opens first, so that a platform's health check sees an honest 503 while the model loads;
+a taken port and a model that can't be loaded end the process with one line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+
+import uvloop
+
+from lmi import engines, server
+from lmi.config import Resolution
+from lmi.config.spec import ModelSpec
+from lmi.core import ConfigError, Engine, EngineDead
+from lmi.launch.bind import bind
+from lmi.launch.progress import Reporter, reporter
+from lmi.schemas import SchemaConfig
+from lmi.session import Session, SessionConfig
+
+log = logging.getLogger("lmi.start")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen, from the command line; None leaves it to the configuration."""
+
+    host: str | None = None
+    port: int | None = None
+
+
+def serve(resolution: Resolution, environ: Mapping[str, str], address: Address) -> None:
+    """Serve until SIGTERM or SIGINT. Raises LmiError when the model can't be served."""
+    spec = resolution.spec
+    config = server_config(spec, address)
+    log.info("%s: engine %s: %s", spec.name, spec.engine, spec.reason)
+    for warning in resolution.warnings:
+        log.warning("%s", warning)
+    try:
+        listener = server.bind(config)
+    except OSError as error:
+        where = f"{config.host}:{config.port}"
+        raise ConfigError(
+            "inference_address", where, "the address to listen on", error.strerror or str(error)
+        ) from error
+    with listener:
+        uvloop.run(_serve(spec, environ, config, listener))
+
+
+async def _serve(
+    spec: ModelSpec,
+    environ: Mapping[str, str],
+    config: server.ServerConfig,
+    listener: socket.socket,
+) -> None:
+    def load(progress: engines.Progress) -> Engine:
+        return engines.load(bind(spec, environ, progress), progress)
+
+    started = time.monotonic()
+    session = Session(session_config(spec), load)
+    sessions = {spec.name: session}
+    ports: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    app = server.build_app(sessions, config)
+    serving = asyncio.ensure_future(
+        server.serve(app, config, sessions, listener, listening=ports.set_result)
+    )
+    with closing(reporter()) as phases:
+        session.start(phases.report)
+        loading = asyncio.ensure_future(_loaded(session, spec, phases))
+        await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
+    if loading.done() and loading.exception() is not None:
+        serving.cancel()
+        await asyncio.wait({serving})
+        loading.result()
+    if not loading.done():  # a signal came first
+        loading.cancel()
+    else:
+        _say_ready(session, spec, f"http://{config.host}:{await ports}", time.monotonic() - started)
+    await serving
+
+
+async def _loaded(session: Session, spec: ModelSpec, phases: Reporter) -> None:
+    limit = spec.model_loading_timeout
+    try:
+        async with asyncio.timeout(limit):
+            await session.ready()
+    except TimeoutError:
+        raise EngineDead(
+            f"{spec.name} was not ready within option.model_loading_timeout={limit} seconds; "
+            f"it was at: {session.health().reason}"
+        ) from None
+
+
+def _say_ready(session: Session, spec: ModelSpec, url: str, seconds: float) -> None:
+    info = session.info
+    if info is not None:
+        facts = ", ".join(f"{name} {value}" for name, value in info.details)
+        log.info("%s: context %d tokens, %s", spec.name, info.max_model_len, facts)
+    log.info("ready after %.1f s: %s serves %s", seconds, url, spec.name)
+    log.info(
+        """try: curl %s/invocations -H 'Content-Type: application/json' """
+        """-d '{"inputs": "Return a copy of the", "parameters": {"max_new_tokens": 40}}'""",
+        url,
+    )
+
+
+def session_config(spec: ModelSpec) -> SessionConfig:
+    """What the session is told."""
+    return SessionConfig(
+        model=spec.name,
+        schema=SchemaConfig(
+            form=spec.compat,
+            tgi_compat=spec.tgi_compat,
+            output_formatter=spec.output_formatter,
+            strict_parameters=spec.strict_parameters,
+        ),
+        max_queue=spec.job_queue_size,
+        predict_timeout=float(spec.predict_timeout),
+        restart_limit=spec.retry_threshold,
+    )
+
+
+def server_config(spec: ModelSpec, address: Address) -> server.ServerConfig:
+    """What the server is told."""
+    settings = spec.server
+    return server.ServerConfig(
+        host=settings.host if address.host is None else address.host,
+        port=settings.port if address.port is None else address.port,
+        max_request_size=settings.max_request_size,
+        grace=float(spec.drain_seconds),
+        throttle_status=settings.throttle_error_http_code,
+        request_id_header=settings.request_id_header_key,
+    )
