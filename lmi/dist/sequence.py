@@ -24,9 +24,10 @@ class Sequence:
     """One choice: its tokens, and how many of them have their K and V in the cache.
 
     tokens: prompt and answer. done: leading tokens whose K and V are written. stop_at: the number
-    of tokens at which it ends with LENGTH. end_ids: tokens that end it. blocks: its KV blocks, token i
-    lives in blocks[i // block_size]. place: its row of the block table while it runs, else -1.
-    prompt_logprobs: what is known so far of each prompt token after the first (None: not wanted).
+    of tokens at which it ends with LENGTH. end_ids: tokens that end it. blocks: its KV blocks;
+    token i lives in blocks[i // block_size]. place: its row of the block table while it runs, else
+    -1. prompt_logprobs: what is known so far of each prompt token after the first (None: not
+    wanted).
     """
 
     request: CoreRequest

@@ -108,7 +108,7 @@ def make_model(folder: Path, family: str, *, seed: int = 0) -> Path:
     torch.manual_seed(seed)
     model = tf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     with torch.no_grad():
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             # Biases, norms and sinks start at 0 or 1, which would hide that one is forgotten.
             if parameter.dim() == 1:
                 parameter.add_(torch.randn_like(parameter) * 0.1)
@@ -116,11 +116,15 @@ def make_model(folder: Path, family: str, *, seed: int = 0) -> Path:
     return folder
 
 
-def random_prompts(count: int, *, longest: int = 120, seed: int = 0) -> list[tuple[int, ...]]:
-    """Ragged prompts of 1 to `longest` ids, none of them an end token."""
+def ragged_prompts(
+    lengths: int = 8, each: int = 4, *, longest: int = 120, seed: int = 0
+) -> list[tuple[int, ...]]:
+    """`each` random prompts of each of some lengths from 1 to `longest`, shuffled; no end token."""
     generator = torch.Generator().manual_seed(seed)
-    lengths = torch.randint(1, longest + 1, (count,), generator=generator).tolist()
-    return [
+    chosen = (torch.randperm(longest, generator=generator)[:lengths] + 1).tolist()
+    prompts = [
         tuple(torch.randint(3, VOCAB, (length,), generator=generator).tolist())
-        for length in lengths
+        for length in chosen * each
     ]
+    order = torch.randperm(len(prompts), generator=generator).tolist()
+    return [prompts[index] for index in order]

@@ -19,8 +19,8 @@ Install = Callable[[PreTrainedModel, int], dict[str, Any]]
 ADAPTERS: Final = frozenset({"bloom", "codegen", "falcon", "gpt_neo", "gptj", "mpt"})
 
 
-# The attention of the model's own that ours is compared with, by model type; eager elsewhere.
-# Falcon's eager path adds ALiBi twice (once in the mask, once to the scores); its sdpa path does not.
+# The model's own attention that ours is compared with, by model type; eager elsewhere. Falcon's
+# eager path adds ALiBi twice (once in the mask, once to the scores); its sdpa path adds it once.
 OWN_ATTENTION: Final = {"falcon": "sdpa"}
 
 

@@ -1,0 +1,68 @@
+"""Random models and the answers that transformers' own generate gives for them, made once each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from lmi.dist.adapters import OWN_ATTENTION
+from tests.support.models import make_model, ragged_prompts
+
+NEW_TOKENS = 64
+PROMPTS = ragged_prompts()
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A model's folder and the greedy answers to PROMPTS, each up to NEW_TOKENS ids."""
+
+    folder: Path
+    answers: list[list[int]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
+    made: dict[str, Reference] = {}
+
+    def get(family: str) -> Reference:
+        if family not in made:
+            folder = make_model(tmp_path_factory.mktemp(family) / family, family)
+            made[family] = Reference(folder, greedy_answers(folder))
+        return made[family]
+
+    return get
+
+
+def greedy_answers(folder: Path) -> list[list[int]]:
+    """What `generate` answers. Prompts of one length share a call, so that none is padded."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kind = AutoConfig.from_pretrained(folder).model_type
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=OWN_ATTENTION.get(kind, "eager")
+    )
+    end = model.generation_config.eos_token_id
+    by_length: dict[int, list[int]] = {}
+    for index, prompt in enumerate(PROMPTS):
+        by_length.setdefault(len(prompt), []).append(index)
+    answers: list[list[int]] = [[] for _ in PROMPTS]
+    for length, members in by_length.items():
+        ids = torch.tensor([PROMPTS[index] for index in members])
+        out = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS
+        )
+        for index, row in zip(members, out[:, length:].tolist(), strict=True):
+            answers[index] = row[: row.index(end) + 1] if end in row else row
+    return answers
