@@ -12,6 +12,8 @@ from typing import Any, Literal, Optional, Union
 
 if TYPE_CHECKING:
     from somewhere import Executor
+else:
+    Fallback = Literal["eager", "lazy"]
 Runner = Literal["generate", "pooling"]
 RunnerOption = Literal["auto", Runner]
 METHODS = {"awq": Awq, "gptq": Gptq}
@@ -37,6 +39,7 @@ class EngineArgs:
     hf_token: bool | str | None = None
     runner: RunnerOption = "auto"
     format: Format = Format.AUTO
+    fallback: Fallback = "eager"
     rank: Literal[1, 8] = 1
     level: "Literal['low', 'high'] | None" = None
     names: list[str] | None = None
@@ -93,6 +96,7 @@ def test_a_field_becomes_what_vllm_makes_of_its_annotation():
         "hf_token": Kind("str"),
         "runner": Kind("choice", ("auto", "generate", "pooling")),
         "format": Kind("choice", ("auto", "hf")),
+        "fallback": Kind("choice", ("eager", "lazy")),
         "rank": Kind("choice", ("1", "8")),
         "level": Kind("choice", ("low", "high")),
         "names": Kind("list"),
