@@ -2,7 +2,8 @@
 
 The rule: the joined pieces are the tokenizer's decoding of the visible ids, in the context of the
 prompt: the leading space of the first word stays if something visible comes before it, and a
-character that the prompt left unfinished is finished. Only the bytes of an unfinished character are
+character that the prompt left unfinished is finished (if it is not, the prompt's bytes show
+nowhere). Only the bytes of an unfinished character are
 held back (three at most). A push costs the same however long the text is.
 
 One difference from decoding the whole is wanted. Byte fallback decodes a run of byte tokens all or
@@ -37,6 +38,9 @@ class Detokenizer(Protocol):
     def push(self, token_id: int, /) -> str:
         """The text that is certain now that this token came; empty for ids without a token."""
 
+    def begin(self) -> None:
+        """The tokens so far were the prompt's: their text is none of the answer's."""
+
     def flush(self) -> str:
         """What was held back, as text; call it once, at the end."""
 
@@ -44,37 +48,57 @@ class Detokenizer(Protocol):
 class ByteStreamDetokenizer:
     """For byte-level vocabularies: the tokens' bytes are one UTF-8 stream."""
 
-    __slots__ = ("_pending", "_pieces")
+    __slots__ = ("_lent", "_pending", "_pieces")
 
     def __init__(self, pieces: PieceTable) -> None:
         self._pieces = pieces
         self._pending = b""
+        self._lent = 0  # leading bytes of `_pending` that are the prompt's
 
     def push(self, token_id: int, /) -> str:
         piece = self._pieces[token_id]
         if not self._pending and piece.__class__ is str:
             return piece
         raw = self._pending + (piece.encode() if isinstance(piece, str) else piece)
+        if self._lent:
+            raw = self._settled(raw)
         text, used = utf_8_decode(raw, "replace", False)
         self._pending = raw[used:]
         return text
 
+    def _settled(self, raw: bytes) -> bytes:
+        """Drop the prompt's bytes unless what follows finishes their character, or still may."""
+        try:
+            _, used = utf_8_decode(raw, "strict", False)
+        except UnicodeDecodeError as error:
+            used = error.start
+            if not used:
+                raw = raw[self._lent :]
+                used = 1
+        if used:
+            self._lent = 0
+        return raw
+
+    def begin(self) -> None:
+        self._lent = len(self._pending)
+
     def flush(self) -> str:
-        text = self._pending.decode(errors="replace")
+        text = self._pending[self._lent :].decode(errors="replace")
         self._pending = b""
+        self._lent = 0
         return text
 
 
 class PieceDetokenizer:
     """For vocabularies of text pieces, with or without byte tokens."""
 
-    __slots__ = ("_first", "_inner", "_pending", "_pieces")
+    __slots__ = ("_inner", "_lent", "_pending", "_pieces")
 
     def __init__(self, inner: PieceTable, first: PieceTable) -> None:
         self._inner = inner
-        self._first = first
         self._pieces = first  # the table for the next token
         self._pending = b""
+        self._lent = 0  # leading bytes of `_pending` that are the prompt's
 
     def push(self, token_id: int, /) -> str:
         piece = self._pieces[token_id]
@@ -92,16 +116,21 @@ class PieceDetokenizer:
         try:
             text, used = utf_8_decode(raw, "strict", False)
         except UnicodeDecodeError:
-            wrong = self.flush()
-            if not wrong:  # this byte begins no character
+            if not self._pending:  # this byte begins no character
                 return _UNKNOWN
-            return wrong + self._push_byte(byte)
+            return self.flush() + self._push_byte(byte)
         self._pending = raw[used:]
+        if used:
+            self._lent = 0
         return text
 
+    def begin(self) -> None:
+        self._lent = len(self._pending)
+
     def flush(self) -> str:
-        text = _UNKNOWN * len(self._pending)
+        text = _UNKNOWN * (len(self._pending) - self._lent)
         self._pending = b""
+        self._lent = 0
         return text
 
 
@@ -126,11 +155,17 @@ class WindowDetokenizer:
             return ""
         return self._take(text)
 
+    def begin(self) -> None:
+        self._take(self._decode(self._ids))
+
     def flush(self) -> str:
         return self._take(self._decode(self._ids)) if len(self._ids) > self._known else ""
 
     def _take(self, text: str) -> str:
-        fresh = text[len(self._text) :]
+        known = self._text
+        if not text.startswith(known):  # its last character was unfinished, and is now
+            known = known.rstrip(_UNKNOWN)
+        fresh = text[len(known) :]
         if len(self._ids) > _WINDOW_TOKENS:
             self._ids = self._ids[-_WINDOW_TOKENS:]
             text = self._decode(self._ids)
@@ -142,7 +177,7 @@ class WindowDetokenizer:
 def prime(detokenizer: Detokenizer, prompt: Sequence[int], hidden: frozenset[int]) -> None:
     """Let a detokenizer know what comes before: the prompt's last visible tokens.
 
-    Their own text is dropped. hidden: ids that are not shown.
+    hidden: ids that are not shown.
     """
     context: list[int] = []
     for token_id in reversed(prompt):
@@ -152,3 +187,4 @@ def prime(detokenizer: Detokenizer, prompt: Sequence[int], hidden: frozenset[int
                 break
     for token_id in reversed(context):
         detokenizer.push(token_id)
+    detokenizer.begin()

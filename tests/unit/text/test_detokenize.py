@@ -121,6 +121,19 @@ def test_a_character_that_the_prompt_began_is_finished(kinds: dict[str, Kind], n
         assert whole_characters + stream(kind, ids[:cut], ids[cut:]) == "x🫠y"
 
 
+@pytest.mark.parametrize("name", ["byte_level", "byte_fallback"])
+@pytest.mark.parametrize("answer", ["", "y", "é", "\n"])
+def test_bytes_that_the_prompt_left_over_do_not_show(
+    kinds: dict[str, Kind], name: str, answer: str
+) -> None:
+    kind = kinds[name]
+    ids = kind.rust.encode("x🫠", add_special_tokens=False).ids
+    after = kind.rust.encode("x" + answer, add_special_tokens=False).ids
+    after = after[len(kind.rust.encode("x", add_special_tokens=False).ids) :]
+    for cut in range(1, 4):
+        assert stream(kind, ids[:-cut], after) == answer
+
+
 @pytest.mark.parametrize("name", ["byte_level", "byte_fallback", "suffixed"])
 def test_an_unfinished_character_at_the_end_is_flushed(kinds: dict[str, Kind], name: str) -> None:
     kind = kinds[name]
