@@ -1,0 +1,177 @@
+"""The live requests of a front: which deltas an event of the core becomes.
+
+Two kinds. A streamed request shows each choice as it grows. A ranked one (`best_of` above `n`) can
+show nothing until all its candidates are over, since only then the best are known.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from lmi.core import Delta, Finish, GenerationRequest, LmiError, Token, Usage
+from lmi.dist.choice import Choice
+from lmi.dist.messages import CoreDetail, CoreEvent
+from lmi.text import StopStrings, Tokenizer
+
+ChoiceKey = tuple[int, int]  # request id and choice
+
+_NO_DETAIL: Final = CoreDetail()
+# How a candidate that ended so ranks: before those that were cut off.
+_WHOLE: Final = frozenset({Finish.EOS, Finish.STOP, Finish.LENGTH})
+
+
+class Live(Protocol):
+    """A request of which deltas are still to come."""
+
+    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
+        """Append the deltas of an event of this request; True when nothing more will come.
+
+        Where a stop string ends a choice with which the core goes on, it is appended to `stopped`.
+        """
+
+
+def live_request(
+    request: GenerationRequest, prompt: tuple[int, ...], tokenizer: Tokenizer, choices: int
+) -> Live:
+    """A request that begins now. choices: how many the core generates. Raises BadPayload."""
+    sampling = request.sampling
+    stops = StopStrings(sampling.stop) if sampling.stop else None
+    begun = [Choice(request, prompt, tokenizer, stops) for _ in range(choices)]
+    if choices > sampling.n:
+        return Ranked(request, len(prompt), tokenizer, begun)
+    return Streamed(request.id, len(prompt), tokenizer, begun)
+
+
+class Streamed:
+    """Each event is a delta at once."""
+
+    __slots__ = ("_choices", "_id", "_left", "_prompt_tokens", "_tokenizer")
+
+    def __init__(
+        self, request_id: int, prompt_tokens: int, tokenizer: Tokenizer, choices: list[Choice]
+    ) -> None:
+        self._id = request_id
+        self._prompt_tokens = prompt_tokens
+        self._tokenizer = tokenizer
+        self._choices: list[Choice | None] = [*choices]  # None: over
+        self._left = len(choices)
+
+    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
+        index = event.choice
+        choice = self._choices[index]
+        if choice is None:  # a stop string ended it, and the core had not heard of it yet
+            return False
+        tokens, finish = choice.take(event)
+        detail = event.detail
+        if finish is None and detail is None:
+            deltas.append(Delta(self._id, index, tokens))
+            return False
+        if detail is None:
+            detail = _NO_DETAIL
+        prompt = _prompt(detail, self._tokenizer)
+        if finish is None:
+            deltas.append(Delta(self._id, index, tokens, prompt=prompt))
+            return False
+        if event.finish is None:
+            stopped.append((self._id, index))
+        usage = Usage(self._prompt_tokens, choice.count, detail.cached_tokens)
+        error = _error(detail, finish)
+        deltas.append(Delta(self._id, index, tokens, finish, usage, error, prompt))
+        self._choices[index] = None
+        self._left -= 1
+        return not self._left
+
+
+class _Candidate:
+    """What is known of one of the candidates of a ranked request."""
+
+    __slots__ = ("cached", "choice", "error", "finish", "tokens", "total")
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.tokens: list[Token] = []
+        self.total = 0.0  # of the logprobs
+        self.finish: Finish | None = None
+        self.error: LmiError | None = None
+        self.cached = 0
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The greater the better."""
+        mean = self.total / len(self.tokens) if self.tokens else float("-inf")
+        return self.finish in _WHOLE, mean
+
+
+class Ranked:
+    """Keeps all candidates, then gives the n best by mean logprob, the best as choice 0."""
+
+    def __init__(
+        self,
+        request: GenerationRequest,
+        prompt_tokens: int,
+        tokenizer: Tokenizer,
+        choices: list[Choice],
+    ) -> None:
+        self._id = request.id
+        self._n = request.sampling.n
+        self._with_logprobs = request.sampling.logprobs is not None
+        self._prompt_tokens = prompt_tokens
+        self._tokenizer = tokenizer
+        self._candidates = [_Candidate(choice) for choice in choices]
+        self._left = len(choices)
+        self._prompt: tuple[Token, ...] = ()
+
+    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
+        candidate = self._candidates[event.choice]
+        if candidate.finish is not None:
+            return False
+        tokens, finish = candidate.choice.take(event)
+        for token in tokens:
+            candidate.total += token.logprob or 0.0
+            candidate.tokens.append(token if self._with_logprobs else token._replace(logprob=None))
+        detail = event.detail or _NO_DETAIL
+        self._prompt = self._prompt or _prompt(detail, self._tokenizer)
+        if finish is None:
+            return False
+        if event.finish is None:
+            stopped.append((self._id, event.choice))
+        candidate.finish = finish
+        candidate.error = _error(detail, finish)
+        candidate.cached = detail.cached_tokens
+        self._left -= 1
+        if self._left:
+            return False
+        deltas.extend(self._best())
+        return True
+
+    def _best(self) -> list[Delta]:
+        best = sorted(self._candidates, key=lambda candidate: candidate.rank, reverse=True)
+        return [
+            Delta(
+                self._id,
+                index,
+                tuple(candidate.tokens),
+                candidate.finish,
+                Usage(self._prompt_tokens, candidate.choice.count, candidate.cached),
+                candidate.error,
+                () if index else self._prompt,
+            )
+            for index, candidate in enumerate(best[: self._n])
+        ]
+
+
+def _prompt(detail: CoreDetail, tokenizer: Tokenizer) -> tuple[Token, ...]:
+    return tuple(
+        [
+            Token(
+                token_id, tokenizer.text(token_id), logprob, (), token_id in tokenizer.special_ids
+            )
+            for token_id, logprob in detail.prompt
+        ]
+    )
+
+
+def _error(detail: CoreDetail, finish: Finish) -> LmiError | None:
+    if finish is not Finish.ERROR or detail.error is None:
+        return None
+    return detail.error.exception()

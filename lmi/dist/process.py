@@ -1,0 +1,188 @@
+"""LMI-Dist in a process of its own: an `lmi.core.Engine` for servers.
+
+The caller's process keeps the front half (tokenizer, text, stop strings); the worker has the model.
+They exchange one frame per step. A worker that dies is noticed at once, whatever it was doing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from queue import Empty
+from typing import Final
+
+from lmi.core import (
+    Delta,
+    EngineDead,
+    EngineInfo,
+    EngineStats,
+    GenerationRequest,
+    LmiError,
+)
+from lmi.dist.child import Child
+from lmi.dist.config import DistConfig
+from lmi.dist.engine import engine_stats, silent
+from lmi.dist.front import Front
+from lmi.dist.live import ChoiceKey
+from lmi.dist.messages import CoreStats
+from lmi.dist.wire import (
+    Cancel,
+    Failed,
+    Progress,
+    Ready,
+    Start,
+    Stepped,
+    Submit,
+    decode_from_worker,
+)
+from lmi.text import Tokenizer
+
+CORE: Final = "lmi.dist.core:EngineCore"
+# A model of hundreds of gigabytes on a slow disk; progress is reported meanwhile.
+LOAD_SECONDS: Final = 3600.0
+
+
+class ProcessEngine:
+    """An `lmi.core.Engine` over a worker process. Made by `load`.
+
+    With best_of above n, a request's deltas come all at its end.
+    """
+
+    def __init__(self, child: Child, tokenizer: Tokenizer, info: EngineInfo) -> None:
+        self._child = child
+        self._info = info
+        self._front = Front(tokenizer, info)
+        self._stats = CoreStats()
+        self._dead: EngineDead | None = None
+        self._failure: LmiError | None = None  # the worker's own last word
+
+    @classmethod
+    def load(
+        cls,
+        config: DistConfig,
+        progress: Callable[[str, int, int], None] = silent,
+        *,
+        core: str = CORE,
+        seconds: float = LOAD_SECONDS,
+    ) -> ProcessEngine:
+        """Start a worker and wait until it has loaded the model.
+
+        progress is called by this thread with a phase, what is done and the total. core:
+        `module:name` of what makes the core in the worker. Raises ConfigError or ModelError as the
+        core did, EngineDead if the worker ends or is not ready after `seconds`; no process is left
+        behind then.
+        """
+        with ExitStack() as on_failure:
+            child = Child(Start(config, core))
+            on_failure.callback(child.close, grace=0.0)
+            tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
+            info = _await_ready(child, progress, seconds)
+            on_failure.pop_all()
+        return cls(child, tokenizer, info)
+
+    @property
+    def info(self) -> EngineInfo:
+        """Fixed facts of the loaded model."""
+        return self._info
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id."""
+        return self._child.pid
+
+    def last_step_age(self) -> float:
+        """Seconds since the worker last said something. Idle workers are silent too."""
+        return time.monotonic() - self._child.last_heard
+
+    def submit(self, request: GenerationRequest, /) -> None:
+        """Accept a request, or raise RequestError. Never waits for the worker."""
+        self._child.send(Submit(self._front.open(request)))
+
+    def cancel(self, request_id: int, /) -> None:
+        """Stop a request within one step of the worker; its finish still comes."""
+        if request_id in self._front:
+            self._child.send(Cancel(request_id))
+
+    def poll(self, timeout: float, /) -> Sequence[Delta]:
+        """All deltas that are here; waits up to `timeout` seconds for the first.
+
+        Raises EngineDead when the worker is gone, after all that it said before.
+        """
+        deltas = self._take(0.0)
+        if deltas or timeout <= 0:
+            return deltas
+        until = time.monotonic() + timeout
+        while not deltas and (left := until - time.monotonic()) > 0:
+            deltas = self._take(left)
+        return deltas
+
+    def on_ready(self, wake: Callable[[], None], /) -> None:
+        """Register `wake`: called by another thread, once per frame of the worker."""
+        self._child.wake = wake
+        if self._child.has_news or self._dead is not None:
+            wake()
+
+    def stats(self) -> EngineStats:
+        """The load after the worker's last step."""
+        return engine_stats(self._stats)
+
+    def close(self) -> None:
+        """End the worker: it is asked to, and killed if it does not obey. Idempotent."""
+        self._dead = self._dead or EngineDead("LMI-Dist is closed")
+        self._child.close()
+
+    def _take(self, timeout: float) -> list[Delta]:
+        """The deltas of all frames that are here; waits for the first frame only."""
+        if self._dead is not None:
+            raise self._dead
+        deltas: list[Delta] = []
+        stopped: list[ChoiceKey] = []
+        try:
+            while True:
+                data = self._child.next_frame(timeout)
+                if data is None:
+                    self._dead = EngineDead(self._last_words())
+                    break
+                timeout = 0.0
+                message = decode_from_worker(data)
+                if isinstance(message, Stepped):
+                    self._stats = message.stats
+                    deltas += self._front.translate(message.events, stopped)
+                elif isinstance(message, Failed):
+                    self._failure = message.exception()
+        except Empty:
+            pass
+        for request_id, choice in stopped:
+            self._child.send(Cancel(request_id, choice))
+        if self._dead is not None:
+            if not deltas:
+                raise self._dead
+            self._child.wake()  # the next poll raises, and the worker will not wake anybody again
+        return deltas
+
+    def _last_words(self) -> str:
+        epitaph = self._child.epitaph()
+        return epitaph if self._failure is None else f"{epitaph}: {self._failure}"
+
+
+def _await_ready(
+    child: Child, progress: Callable[[str, int, int], None], seconds: float
+) -> EngineInfo:
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            data = child.next_frame(max(0.0, until - time.monotonic()))
+        except Empty:
+            raise EngineDead(f"LMI-Dist has not loaded its model within {seconds:g} s") from None
+        if data is None:
+            raise EngineDead(f"{child.epitaph()} while it loaded the model")
+        match decode_from_worker(data):
+            case Progress(phase, done, total):
+                progress(phase, done, total)
+            case Ready(info):
+                return info
+            case Failed() as failed:
+                raise failed.exception()
+            case Stepped():
+                raise EngineDead("LMI-Dist's worker stepped before it was ready")

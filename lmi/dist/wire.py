@@ -1,0 +1,147 @@
+"""What the front and the worker say to each other, and how it is cut into frames.
+
+A frame is its length (4 bytes, big-endian) and one message in msgpack. No pickle: neither side can
+be made to run anything. Only the two processes of one engine speak this, over a socket pair that
+nobody else holds, so both sides are always of one version.
+
+    worker: Progress*  then  Ready  or  Failed      front: Start first
+    worker: Stepped, one per step                   front: Submit, Cancel, at any time after Ready
+            Failed, when the core can't go on              Close, once
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from lmi.core import ConfigError, EngineDead, EngineError, EngineInfo, LmiError
+from lmi.dist.config import DistConfig
+from lmi.dist.messages import CoreError, CoreEvent, CoreRequest, CoreStats
+
+_HEADER: Final = 4
+
+
+class Start(Struct, frozen=True, tag=True, array_like=True):
+    """Load this. core: `module:name` of what makes a core of a config and a progress function."""
+
+    config: DistConfig
+    core: str
+
+
+class Submit(Struct, frozen=True, tag=True, array_like=True, gc=False):
+    """Add a request. If the core refuses it after all, its choices end with ERROR events."""
+
+    request: CoreRequest
+
+
+class Cancel(Struct, frozen=True, tag=True, array_like=True, gc=False):
+    """End a choice of a request, or all of them."""
+
+    request_id: int
+    choice: int | None = None
+
+
+class Close(Struct, frozen=True, tag=True, array_like=True):
+    """Release everything and exit."""
+
+
+class Progress(Struct, frozen=True, tag=True, array_like=True):
+    """Loading goes on: a phase, what is done and the total."""
+
+    phase: str
+    done: int
+    total: int
+
+
+class Ready(Struct, frozen=True, tag=True, array_like=True):
+    """The core is loaded."""
+
+    info: EngineInfo
+
+
+class Failed(Struct, frozen=True, tag=True, array_like=True):
+    """The core could not be loaded or can't go on; nothing follows.
+
+    config: option, value, source and want, where the error is a ConfigError.
+    """
+
+    error: CoreError
+    config: tuple[str, str | None, str, str] | None = None
+
+    @classmethod
+    def of(cls, error: LmiError) -> Failed:
+        """Describe an error so that `exception` gives it again, of its own class."""
+        config = None
+        if isinstance(error, ConfigError):
+            config = (error.option, error.value, error.source, error.want)
+        return cls(CoreError.of(error), config)
+
+    def exception(self) -> LmiError:
+        """The error again. What is not about the model or its options is EngineDead."""
+        if self.config is not None:
+            return ConfigError(*self.config)
+        error = self.error.exception()
+        return EngineDead(str(error)) if type(error) is EngineError else error
+
+
+class Stepped(Struct, frozen=True, tag=True, array_like=True, gc=False):
+    """What one step brought, and the load after it."""
+
+    events: list[CoreEvent]
+    stats: CoreStats
+
+
+FromFront = Start | Submit | Cancel | Close
+FromWorker = Stepped | Progress | Ready | Failed
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} has no place in a message")
+
+
+def _rich(kind: type, value: Any) -> Any:
+    if kind is Path:
+        return Path(value)
+    raise NotImplementedError(f"{kind.__name__} has no place in a message")
+
+
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=_plain)
+_front_decoder: Final = msgspec.msgpack.Decoder(FromFront, dec_hook=_rich)
+_worker_decoder: Final = msgspec.msgpack.Decoder(FromWorker)
+
+decode_from_front: Final = _front_decoder.decode
+decode_from_worker: Final = _worker_decoder.decode
+
+
+def frame(message: FromFront | FromWorker) -> bytearray:
+    """A message as it goes over the socket."""
+    buffer = bytearray(_HEADER)
+    _encoder.encode_into(message, buffer, _HEADER)
+    buffer[:_HEADER] = (len(buffer) - _HEADER).to_bytes(_HEADER, "big")
+    return buffer
+
+
+class Deframer:
+    """Cuts a stream of bytes into the messages' bytes, wherever it was split."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """The frames that are complete now."""
+        buffer = self._buffer
+        buffer += data
+        start = 0
+        while len(buffer) - start >= _HEADER:
+            end = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "big")
+            if len(buffer) < end:
+                break
+            yield bytes(buffer[start + _HEADER : end])
+            start = end
+        del buffer[:start]
