@@ -46,4 +46,5 @@ def load(bound: BoundSpec, progress: Progress) -> Engine:
     """The loader of this engine's card: the model in a process of its own."""
     from lmi.dist.process import ProcessEngine
 
+    progress("importing torch and transformers", 0, 0)
     return ProcessEngine.load(config(bound), progress)
