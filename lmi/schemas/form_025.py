@@ -5,8 +5,10 @@ from __future__ import annotations
 import orjson
 
 from lmi.core import Finish, LmiError, Token
+from lmi.schemas import form_036
 from lmi.schemas.assemble import Choice
 from lmi.schemas.body import LmiParameters
+from lmi.schemas.dialect import Dialect
 from lmi.schemas.errors import status_of
 from lmi.schemas.pieces import text
 from lmi.schemas.reply import StreamReply
@@ -76,3 +78,17 @@ class Pieces(StreamReply):
 
     def _end(self) -> str:
         return ""
+
+
+DIALECT = Dialect(
+    temperature=temperature,
+    words=WORDS,
+    render=form_036.render,
+    render_error=form_036.render_error,
+    streams={
+        "json": Pieces,
+        "jsonlines": Outputs,
+        "sse": form_036.server_sent_events,
+        "none": form_036.PlainText,
+    },
+)

@@ -5,9 +5,12 @@ Field names and their order, separators and line ends are a contract; the golden
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from lmi.core import Finish, LmiError, Token
 from lmi.schemas.assemble import Choice, Transcript
 from lmi.schemas.body import LmiParameters
+from lmi.schemas.dialect import Dialect
 from lmi.schemas.pieces import compose, number, text
 from lmi.schemas.reply import StreamReply
 from lmi.schemas.shape import Shape
@@ -130,8 +133,9 @@ class JsonLines(StreamReply):
         return self._line(shown, choice, details)
 
     def _error(self, error: LmiError) -> str:
+        special = "special" if self._shape.mark_special else "special_token"
         token = (
-            f'{{"id": -1, "text": ""{self._logprob}-1, "special_token": true, '
+            f'{{"id": -1, "text": ""{self._logprob}-1, "{special}": true, '
             f'"error_msg": {text(str(error))}}}'
         )
         choice = self._transcript.choices[0]
@@ -171,3 +175,21 @@ class PlainText(StreamReply):
 
     def _end(self) -> str:
         return ""
+
+
+DIALECT = Dialect(
+    temperature=temperature,
+    words=WORDS,
+    render=render,
+    render_error=render_error,
+    streams={"jsonlines": JsonLines, "sse": server_sent_events, "none": PlainText},
+)
+
+TGI = replace(
+    DIALECT,
+    render=render_tgi,
+    stream_formatter="sse",
+    logprob_key="logprob",
+    mark_special=True,
+    details=True,
+)

@@ -11,6 +11,7 @@ import orjson
 from lmi.core import Finish, LmiError, Token
 from lmi.schemas.assemble import Choice, Transcript
 from lmi.schemas.body import LmiParameters
+from lmi.schemas.dialect import Dialect
 from lmi.schemas.errors import status_of
 from lmi.schemas.pieces import compose, number, text
 from lmi.schemas.reply import StreamReply
@@ -95,3 +96,16 @@ class Lines(StreamReply):
 
     def _end(self) -> str:
         return _END
+
+
+DIALECT = Dialect(
+    temperature=temperature,
+    words=WORDS,
+    render=render,
+    render_error=render_error,
+    streams={"jsonlines": Lines},
+    end="\n",
+    chooses=False,
+    streams_choices=True,
+    logprob_key="logprob",
+)

@@ -7,9 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lmi.schemas.body import LmiBody, LmiParameters
+from lmi.schemas.config import Form
+from lmi.schemas.errors import bad_payload
 
-BODY_NAMES = frozenset(LmiBody.model_fields)
-PARAMETER_NAMES = frozenset(LmiParameters.model_fields)
+_BODY_NAMES = frozenset(LmiBody.model_fields)
+# `stream` belongs beside `parameters`; who puts it inside is told so by its own name.
+_PARAMETER_NAMES = frozenset({*LmiParameters.model_fields, "stream"})
 
 # Names of the reference's engines that change the answer only a little, so that leaving them out is
 # better than refusing; never to be guessed a nearest name for.
@@ -60,21 +63,40 @@ class Ignored:
         return f"{self.name} ({self.nearest}?)" if self.nearest else self.name
 
 
-def ignored(names: Iterable[str], known: frozenset[str]) -> list[Ignored]:
-    """The report on `names`, none of which is in `known`; at most MAX_REPORTED of them."""
+def review(form: Form, request: LmiBody, parameters: LmiParameters) -> list[Ignored]:
+    """What a body holds beyond the known fields; BadPayload for what must not be dropped."""
+    extra = dict(parameters.model_extra or {})
+    for name, reason in NOT_AVAILABLE.items():
+        if extra.pop(name, None) is not None:
+            raise bad_payload(form, f"parameters.{name}: {reason}.", f"parameters.{name}")
+    beams = extra.pop("num_beams", None)
+    if beams not in (None, 1):
+        raise bad_payload(
+            form,
+            "parameters.num_beams: beam search is not available; expected 1, or best_of with "
+            "sampling.",
+            "parameters.num_beams",
+        )
+    return [
+        *_ignored(request.model_extra or {}, _BODY_NAMES),
+        *_ignored(extra, _PARAMETER_NAMES),
+    ]
+
+
+def _ignored(names: Iterable[str], known: frozenset[str]) -> list[Ignored]:
     found: list[Ignored] = []
     for name in names:
         if len(found) == MAX_REPORTED:
             break
-        shown = name[:_MAX_NAME]
+        # It goes into headers and logs: no line ends, nothing invisible.
+        shown = "".join([char if char.isprintable() else "?" for char in name[:_MAX_NAME]])
         if name in NOT_HONOURED:
             found.append(Ignored(shown, known=True))
         else:
-            found.append(Ignored(shown, nearest(shown, known)))
+            found.append(Ignored(shown, _nearest(shown, known)))
     return found
 
 
-def nearest(name: str, known: frozenset[str]) -> str | None:
-    """The known name that `name` most resembles, or None where none is close."""
+def _nearest(name: str, known: frozenset[str]) -> str | None:
     matches = difflib.get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.7)
     return matches[0] if matches else None

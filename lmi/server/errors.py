@@ -59,8 +59,6 @@ _TYPES: dict[type[LmiError], str] = {
     BodyTooSlow: "RequestTimeoutException",
 }
 
-_CLOSING = (BodyTooLarge, BodyTooSlow)  # the rest of the body would be read as the next request
-
 
 def failure(error: LmiError, config: ServerConfig) -> Failure:
     """How `error` is answered: the server's own errors in its form, the others in the dialect's."""
@@ -72,7 +70,9 @@ def failure(error: LmiError, config: ServerConfig) -> Failure:
     headers: Headers = []
     if isinstance(error, RequestError) and error.retry_after is not None:
         headers.append((b"retry-after", str(math.ceil(error.retry_after)).encode()))
-    if isinstance(error, _CLOSING):
+    if isinstance(error, BodyTooSlow):
+        # Its rest may never come. That of a body that is too large does: it is read and dropped,
+        # because a client that is still sending would not see the answer of a closed connection.
         headers.append((b"connection", b"close"))
     kind = _TYPES.get(type(error))
     if kind is None:

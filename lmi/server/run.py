@@ -18,6 +18,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from lmi.server.config import ServerConfig
+from lmi.server.protocol import bounded
 from lmi.session import Session
 
 log = logging.getLogger("lmi.server")
@@ -73,7 +74,7 @@ async def serve(
         uvicorn.Config(
             app,
             loop="none",
-            http="httptools",
+            http=bounded(config),
             ws="none",
             lifespan="off",
             backlog=_BACKLOG,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 
-from lmi.core import Overloaded
+from lmi.core import BadPayload, Overloaded
 
 _MIN_RETRY = 1.0  # seconds; Retry-After has whole seconds
 _MAX_RETRY = 60.0  # seconds; an estimate further ahead is no estimate
@@ -44,12 +44,15 @@ class DrainRate:
 def admit(held: int, new: int, running: int, max_queue: int, rate: DrainRate) -> None:
     """Let `new` generations in beside `held` ones, or raise Overloaded.
 
-    running: how many the engine can run at once; max_queue: how many may wait beside them.
+    running: how many the engine can run at once; max_queue: how many may wait beside them. More
+    than both together can never be let in: that is BadPayload.
     """
-    if held + new <= running + max_queue:
+    room = running + max_queue
+    if held + new <= room:
         return
-    waiting = max(1, held - running)
-    after = rate.seconds_for(waiting)
+    if new > room:
+        raise BadPayload(f"inputs: {new} inputs, expected at most {room}", field="inputs")
+    after = rate.seconds_for(max(1, held - running))
     raise Overloaded(
         f"the queue is full: {held} requests are held, {running} can run and {max_queue} may wait; "
         f"try again in {after:g} s",

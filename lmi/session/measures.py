@@ -28,10 +28,6 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
 
 class Measures:
     """Of one session, since the process began; times are in seconds.
@@ -41,7 +37,6 @@ class Measures:
 
     __slots__ = (
         "accepted",
-        "cancelled_generations",
         "completion_tokens",
         "duration",
         "engine_deaths",
@@ -59,7 +54,6 @@ class Measures:
         self.accepted = 0
         self.prompt_tokens = 0
         self.completion_tokens = 0
-        self.cancelled_generations = 0
         self.engine_deaths = 0
         self.outcomes: Counter[str] = Counter()
         self.refused: Counter[int] = Counter()

@@ -67,10 +67,12 @@ class Session:
         self._spawn(self._watch())
 
     async def ready(self) -> None:
-        """Wait until the model answers; raises the load's error if it never will."""
+        """Wait until the model answers; raises the load's error, or Unavailable, if it won't."""
         await self._settled.wait()
         if self._failure is not None:
             raise self._failure
+        if self._state not in (State.READY, State.RESTARTING):
+            raise self._unavailable()
 
     def health(self) -> Health:
         """The state now, with a phase or a reason for people."""
