@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from queue import SimpleQueue
-from threading import Thread
+from threading import Event, Thread
 from typing import Final
 
 from lmi.dist.cores import available_cores
@@ -23,6 +23,8 @@ from lmi.dist.outbox import Outbox
 from lmi.dist.wire import Close, Deframer, FromFront, Start, frame
 
 _RECEIVE_BYTES: Final = 1 << 18
+# For fork and exec, which wait for the disk at worst.
+_SPAWN_SECONDS: Final = 30.0
 # From the end of the socket to the end of the process, before the end is made known without an
 # exit code: a crash takes less, an orderly exit of a large process may take longer.
 _EXIT_CODE_SECONDS: Final = 0.2
@@ -58,6 +60,7 @@ class Child:
     def __init__(self, start: Start) -> None:
         self.wake: Callable[[], None] = _nobody
         self.last_heard = time.monotonic()
+        self._spawned = Event()  # or it could not be
         self._process: subprocess.Popen[bytes] | None = None
         self._start_error: OSError | None = None
         self._frames: SimpleQueue[bytes | None] = SimpleQueue()  # None: gone, nothing follows
@@ -106,6 +109,7 @@ class Child:
     def close(self, grace: float = _EXIT_SECONDS) -> None:
         """End the process: it is asked, and after `grace` seconds killed. Idempotent."""
         self.send(Close())
+        self._spawned.wait(_SPAWN_SECONDS)
         self._thread.join(grace)
         if self._thread.is_alive() and self._process is not None:
             self._process.kill()
@@ -118,7 +122,8 @@ class Child:
                 self._process = self._spawn(theirs.fileno())
         except OSError as error:
             self._start_error = error
-        else:
+        self._spawned.set()
+        if self._process is not None:
             self._listen()
             self._await_exit(_EXIT_CODE_SECONDS)
         self._frames.put(None)
@@ -167,4 +172,3 @@ class Child:
 
 def _nobody() -> None:
     """Until somebody asks to be woken there is nobody to wake."""
-
