@@ -34,7 +34,11 @@ DIFFERENT_PROMPTS = 256  # enough that no answer can come from a cache of prompt
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One measurement. rate: requests per second of the open loop, None for the closed loop."""
+    """One measurement.
+
+    rate: requests per second of the open loop, None for the closed loop. requests: measure so many
+    from the first byte sent to the last answer's end, instead of `seconds` after a warm-up.
+    """
 
     target: Target
     concurrency: int
@@ -43,6 +47,7 @@ class Plan:
     warmup: float
     rate: float | None = None
     watch: int | None = None
+    requests: int | None = None
 
 
 def bodies(prompts: Sequence[str], output_tokens: int, streamed: bool) -> list[bytes]:
@@ -72,18 +77,24 @@ def asks(target: Target, every: Sequence[bytes], tokens: int, streamed: bool) ->
 
 
 async def measure(plan: Plan, requests: Iterator[Ask]) -> dict[str, Any]:
-    """Put the load on, wait for the warm-up, and say what was seen in `plan.seconds` after it."""
+    """Put the load on and say what was seen."""
+    if plan.requests is not None:
+        requests = itertools.islice(requests, plan.requests)
     load = Load(plan.target, requests)
     if plan.rate is None:
         load.closed_loop(plan.concurrency)
     else:
         load.open_loop(plan.rate)
-    await asyncio.sleep(plan.warmup)
+    if plan.requests is None:
+        await asyncio.sleep(plan.warmup)
     load.measured.clear()
     watched = cpu_seconds(plan.watch)
     own = time.process_time()
     began = time.perf_counter()
-    await asyncio.sleep(plan.seconds)
+    if plan.requests is None:
+        await asyncio.sleep(plan.seconds)
+    else:
+        await load.until_over()
     took = time.perf_counter() - began
     own = time.process_time() - own
     cpu = {name: used - watched.get(name, 0.0) for name, used in cpu_seconds(plan.watch).items()}
@@ -151,6 +162,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="open loop: requests per second")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--warmup", type=float, default=1.0)
+    parser.add_argument("--requests", type=int, help="measure exactly so many, without warm-up")
     parser.add_argument("--whole", action="store_true", help="do not stream")
     parser.add_argument("--in", dest="input_tokens", type=int, default=32)
     parser.add_argument("--out", dest="output_tokens", type=int, default=512)
@@ -175,6 +187,7 @@ def main() -> int:
         warmup=given.warmup,
         rate=given.rate,
         watch=given.watch,
+        requests=given.requests,
     )
     every = bodies(prompts, given.output_tokens, streamed)
     requests = asks(plan.target, every, given.output_tokens, streamed)

@@ -14,11 +14,12 @@ from array import array
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from benchmarks.answer_reader import AnswerReader, NotHttp
 
 CONNECT_SECONDS: Final = 10.0
+RETRY_SECONDS: Final = 0.1  # after a failed connect, so that a dead server is not hammered
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, asks: Iterator[Ask], measured: Measured) -> None:
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.has_more = True  # False once there was no request left to send
         self._asks = asks
         self._measured = measured
         self._transport: asyncio.Transport | None = None
@@ -129,6 +131,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._ask = next(self._asks, None)
         if self._ask is None:
+            self.has_more = False
             self._transport.close()
             return
         self._reader = AnswerReader()
@@ -166,7 +169,7 @@ class Load:
         self._target = target
         self._asks = asks
         self._open: set[Connection] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
         self._stopped = False
 
     def closed_loop(self, concurrency: int) -> None:
@@ -178,6 +181,10 @@ class Load:
         """Requests at random times (Poisson), `rate` a second, each on its own connection."""
         self._spawn(self._arrivals(rate, random.Random(seed)))
 
+    async def until_over(self) -> None:
+        """Wait until there is no request left to send and every answer has come."""
+        await asyncio.gather(*self._tasks)
+
     async def stop(self) -> None:
         """Leave everything as it is and disconnect."""
         self._stopped = True
@@ -187,14 +194,14 @@ class Load:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _client(self) -> None:
-        while not self._stopped:
-            await self._connection(self._asks)
+        while not self._stopped and await self._connection(self._asks):
+            pass
 
     async def _arrivals(self, rate: float, rng: random.Random) -> None:
         due = time.perf_counter()
@@ -203,7 +210,8 @@ class Load:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             self._spawn(self._connection(iter([ask])))
 
-    async def _connection(self, asks: Iterator[Ask]) -> None:
+    async def _connection(self, asks: Iterator[Ask]) -> bool:
+        """One connection's life; whether there is a reason for another."""
         connection = Connection(asks, self.measured)
         loop = asyncio.get_running_loop()
         try:
@@ -213,7 +221,9 @@ class Load:
                 )
         except OSError as error:  # TimeoutError is one
             self.measured.errors[f"no connection: {type(error).__name__}"] += 1
-            return
+            await asyncio.sleep(RETRY_SECONDS)
+            return True
         self._open.add(connection)
         await connection.closed
         self._open.discard(connection)
+        return connection.has_more
