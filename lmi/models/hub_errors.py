@@ -37,7 +37,7 @@ def hub_errors(model: str) -> Iterator[None]:
             ) from error
         except errors.RemoteEntryNotFoundError as error:
             raise ModelError(
-                f"model {model}: the hub lists a file that it does not have ({error.request.url})"
+                f"model {model}: the hub lists a file that it does not have ({error.response.url})"
             ) from error
         except errors.HfHubHTTPError as error:
             raise ModelError(
@@ -53,12 +53,20 @@ def hub_errors(model: str) -> Iterator[None]:
             reason = (
                 "HF_HUB_OFFLINE forbids to ask the hub"
                 if constants.is_offline_mode()
-                else f"the hub is out of reach ({type(error.__cause__ or error).__name__})"
+                else f"the hub is out of reach ({_reason(error.__cause__ or error)})"
             )
             raise ModelError(
                 f"model {model} is not complete in the cache, and {reason}: download it where the "
                 "hub can be reached, or give a folder that holds it"
             ) from error
+
+
+def _reason(error: BaseException) -> str:
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if isinstance(error, HfHubHTTPError):
+        return f"it answers {error.response.status_code}"
+    return type(error).__name__
 
 
 def _token() -> str:

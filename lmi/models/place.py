@@ -50,14 +50,14 @@ def place_of(model_id: str) -> Place:
 
     Raises ModelError for a path that does not exist, an archive, and a scheme that is none of ours.
     """
+    if model_id.endswith(_ARCHIVES):
+        raise ModelError(f"model {model_id!r} is an archive: unpack it and give its folder")
     scheme, colon, rest = model_id.partition("://")
     if colon and scheme == "s3":
         return s3_prefix(model_id)
     if colon and scheme != "file":
         raise ModelError(f"model {model_id!r}: {scheme}:// is not supported; {WANTED}")
     path = Path(rest if colon else model_id).expanduser()
-    if model_id.endswith(_ARCHIVES):
-        raise ModelError(f"model {model_id!r} is an archive: unpack it and give its folder")
     if path.is_dir() and model_id:
         return Folder(path.absolute())
     if path.is_file():

@@ -149,7 +149,8 @@ def s3_client() -> S3Client:
     import boto3
     from botocore.config import Config
 
-    return boto3.client(
+    # A session of its own: boto3's shared one keeps the first credentials that it finds.
+    return boto3.Session().client(
         "s3",
         config=Config(
             max_pool_connections=PARALLEL_FILES * CONNECTIONS_PER_FILE,

@@ -24,7 +24,13 @@ _ADVICE = {
 def s3_errors(at: S3Prefix) -> Iterator[None]:
     """Around every call of boto3."""
     from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError, NoCredentialsError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        NoCredentialsError,
+    )
 
     try:
         yield
@@ -38,7 +44,7 @@ def s3_errors(at: S3Prefix) -> Iterator[None]:
             f"{at}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile in "
             "AWS_PROFILE, or give the machine a role"
         ) from error
-    except HTTPClientError as error:
+    except (ConnectionError, HTTPClientError) as error:
         raise ModelError(
             f"{at}: S3 is out of reach ({error}); check the network, AWS_REGION and "
             "AWS_ENDPOINT_URL"
