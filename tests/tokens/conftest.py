@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 import torch
@@ -12,16 +13,22 @@ import torch
 from lmi.dist.adapters import OWN_ATTENTION
 from tests.support.models import make_model, ragged_prompts
 
-NEW_TOKENS = 64
 PROMPTS = ragged_prompts()
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model's folder and the greedy answers to PROMPTS, each up to NEW_TOKENS ids."""
+    """A model's folder and the greedy answers to PROMPTS, each up to `new_tokens` ids."""
 
     folder: Path
+    new_tokens: int
     answers: list[list[int]]
+
+
+class GetReference(Protocol):
+    """Makes a family's reference once."""
+
+    def __call__(self, family: str, new_tokens: int = 64) -> Reference: ...
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,19 +40,20 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def reference(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Reference]:
+def reference(tmp_path_factory: pytest.TempPathFactory) -> GetReference:
     made: dict[str, Reference] = {}
 
-    def get(family: str) -> Reference:
+    def get(family: str, new_tokens: int = 64) -> Reference:
         if family not in made:
             folder = make_model(tmp_path_factory.mktemp(family) / family, family)
-            made[family] = Reference(folder, greedy_answers(folder))
+            made[family] = Reference(folder, new_tokens, greedy_answers(folder, new_tokens))
+        assert made[family].new_tokens == new_tokens
         return made[family]
 
     return get
 
 
-def greedy_answers(folder: Path) -> list[list[int]]:
+def greedy_answers(folder: Path, new_tokens: int) -> list[list[int]]:
     """What `generate` answers. Prompts of one length share a call, so that none is padded."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
@@ -61,7 +69,7 @@ def greedy_answers(folder: Path) -> list[list[int]]:
     for length, members in by_length.items():
         ids = torch.tensor([PROMPTS[index] for index in members])
         out = model.generate(
-            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=NEW_TOKENS
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=new_tokens
         )
         for index, row in zip(members, out[:, length:].tolist(), strict=True):
             answers[index] = row[: row.index(end) + 1] if end in row else row
