@@ -59,8 +59,8 @@ def assemble(
         ),
         max_rolling_batch_size=read.optional("option.max_rolling_batch_size", int)
         or MAX_ROLLING_BATCH_SIZE,
-        max_rolling_batch_prefill_tokens=_positive(
-            read.optional("option.max_rolling_batch_prefill_tokens", int)
+        max_rolling_batch_prefill_tokens=read.optional(
+            "option.max_rolling_batch_prefill_tokens", int
         ),
         max_model_len=read.optional("option.max_model_len", int),
         gpu_memory_utilization=read.optional("option.gpu_memory_utilization", float),
@@ -138,11 +138,6 @@ def _address(values: Values) -> tuple[str, int]:
         if value is None
         else value.error(want)
     )
-
-
-def _positive(value: int | None) -> int | None:
-    """0 and -1 leave the number to the engine, as in LMI 0.25."""
-    return value if value is not None and value > 0 else None
 
 
 def _name(model_id: str | None, folder: Folder | None) -> str:

@@ -89,7 +89,7 @@ def choose(question: Question, installed: Collection[str]) -> Choice:
 
     Raises NoEngine for a contradiction, and for an engine that is not installed.
     """
-    choice = _named(question) or _by_features(question) or _by_model(question, installed)
+    choice = _named(question) or _by_features(question, installed) or _by_model(question, installed)
     if choice.engine == "neuronx":
         raise NoEngine(choice.because, "Neuron accelerators are not supported; GPUs and CPUs are")
     if choice.engine not in installed:
@@ -151,16 +151,18 @@ def _entry_point(text: str | None) -> str | None:
     return _BY_ENTRY_POINT.get(text)
 
 
-def _by_features(question: Question) -> Choice | None:
-    """What the image was made for, for a model that generates text."""
+def _by_features(question: Question, installed: Collection[str]) -> Choice | None:
+    """What the image was made for, for a model that generates text.
+
+    The variable describes an image, so it decides only among engines that are here.
+    """
     if not question.features or _generates(question) is False:
         return None
     if question.rolling_batch == "disable" and question.engine == "MPI":
         return None
-    for feature in ("lmi-dist", "vllm", "trtllm", "tnx"):
-        if feature in question.features:
-            engine = "neuronx" if feature == "tnx" else feature
-            return Choice(engine, f"SERVING_FEATURES has {feature}", "SERVING_FEATURES")
+    for feature in ("lmi-dist", "vllm", "trtllm"):
+        if feature in question.features and feature in installed:
+            return Choice(feature, f"SERVING_FEATURES has {feature}", "SERVING_FEATURES")
     return None
 
 
@@ -183,6 +185,8 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
     able = [name for name in here if name not in question.unable]
     first = (able or here)[0]
     why = ["engine=MPI"] if question.engine == "MPI" else []
+    if question.features:
+        why.append(f"SERVING_FEATURES={','.join(question.features)} names nothing installed here")
     if generates:
         why.append(f"{_kind(question)} generates text")
     passed = [name for name in here if name in question.unable and able]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 
 from lmi.config import kinds
 from lmi.config.kinds import Kind
-from lmi.config.nearest import nearest, one_edit
+from lmi.config.nearest import Names, distance
 from lmi.config.options import ENGINES, TABLE, Option, Verdict, spellings
 from lmi.config.resolution import Fate, Overridden, Setting
 from lmi.config.sources import Candidate, variable_names
@@ -18,6 +19,7 @@ from lmi.core import ConfigError
 
 _OWN_CODE = "model.py"
 _VLLM = "an argument of vLLM"
+_FAR = 99  # edits: more than any two names are apart
 
 
 @dataclass(slots=True)
@@ -92,10 +94,11 @@ def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool)
 
 def unable(values: Values, unknown: Sequence[Candidate]) -> frozenset[str]:
     """The engines that would refuse something that is set."""
+    of_vllm = [candidate for candidate in unknown if _argument(candidate) is not None]
     return frozenset(
         engine
         for engine in ENGINES
-        if judge(values, unknown, engine=engine, own_code=False, tolerant=True).problems
+        if judge(values, of_vllm, engine=engine, own_code=False, tolerant=True).problems
     )
 
 
@@ -118,7 +121,7 @@ def _unknown(
     setting = Setting(
         winner.key, winner.text, winner.text, winner.origin, Fate.USED, overridden=overridden
     )
-    if own_code and (argument is not None or one_edit(winner.key, spellings()) is None):
+    if own_code and (argument is not None or _table_keys().one_edit(winner.key) is None):
         outcome.user_options[short] = winner.text
         outcome.settings.append(replace(setting, fate=Fate.USER, consumer=_OWN_CODE))
     elif argument is not None:
@@ -186,7 +189,7 @@ def kind_of(argument: Argument) -> Kind:
 def _unknown_text(candidate: Candidate) -> str:
     """What is wrong with an unknown name, and the name that was probably meant."""
     if candidate.layer in (Layer.OPTION, Layer.SERVING, Layer.SERVING_DEFAULT):
-        noun, meant = "variable", _nearest_variable(candidate.written)
+        noun, meant = "variable", _all_variables().nearest(candidate.written)
     else:
         noun, meant = "option", _nearest_key(candidate.key)
     return f"unknown {noun}" + (f"; did you mean {meant}?" if meant else "")
@@ -198,22 +201,37 @@ def _nearest_key(key: str) -> str | None:
         for same in (full, key.removeprefix(prefix)):
             if same in spellings():
                 return same
-    if key.startswith("option.") or "." in key:
-        return nearest(key, _keys())
-    # A forgotten prefix costs no edits: the shorter of the two ways wins.
-    bare = {name.removeprefix("option."): name for name in reversed(_keys())}
-    meant = nearest(key, bare)
-    return None if meant is None else bare[meant]
+    # A forgotten prefix costs nothing, so both forms are asked and a documented key wins a tie.
+    meant = _all_keys().nearest(key)
+    bare = None if key.startswith("option.") else _bare_keys().nearest(key)
+    if bare is not None and (
+        meant is None or distance(key, bare, _FAR) < distance(key, meant, _FAR)
+    ):
+        return f"option.{bare}"
+    return meant
 
 
-def _nearest_variable(name: str) -> str | None:
-    return nearest(name, (*variable_names(), *(f"OPTION_{key.upper()}" for key in arguments())))
+@cache
+def _table_keys() -> Names:
+    """Documented keys, then older spellings."""
+    return Names((*(option.key for option in TABLE), *spellings()))
 
 
-def _keys() -> tuple[str, ...]:
-    """Documented keys, older spellings, then vLLM's own: the likelier first."""
-    own = tuple(f"option.{name}" for name in arguments())
-    return tuple(dict.fromkeys((*(option.key for option in TABLE), *spellings(), *own)))
+@cache
+def _all_keys() -> Names:
+    """Those, then vLLM's own arguments."""
+    full = (*(option.key for option in TABLE), *spellings(), *(f"option.{n}" for n in arguments()))
+    return Names(full)
+
+
+@cache
+def _bare_keys() -> Names:
+    return Names(key.removeprefix("option.") for key in spellings() if key.startswith("option."))
+
+
+@cache
+def _all_variables() -> Names:
+    return Names((*variable_names(), *(f"OPTION_{name.upper()}" for name in arguments())))
 
 
 def defaults(values: Values, engine: str) -> tuple[Setting, ...]:

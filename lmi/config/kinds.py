@@ -19,6 +19,7 @@ _FALSE = frozenset({"false", "0", "no", "off", "f", "n"})
 _UNITS = {"": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BINARY_UNITS = {"ki": 1024, "mi": 1024**2, "gi": 1024**3, "ti": 1024**4}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?", re.IGNORECASE | re.ASCII)
+_TOKENS = re.compile(r"0*([1-9]\d{0,11})([kKmM])?", re.ASCII)
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
@@ -150,6 +151,25 @@ class Size:
             raise ValueError(f"expected {self.label}")
         unit = (match[2] or "").lower()
         return int(number * (_BINARY_UNITS.get(unit) or _UNITS[unit]))
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """A number of tokens, in vLLM's spellings: 16k is 16,000 and 16K is 16,384.
+
+    0, -1 and auto are None: the engine decides.
+    """
+
+    label: str = "a whole number such as 4096, 4k (4000) or 4K (4096), or auto"
+
+    def parse(self, text: str, /) -> int | None:
+        if text.lower() in ("auto", "-1", "0"):
+            return None
+        match = _TOKENS.fullmatch(text)
+        if match is None:
+            raise ValueError(f"expected {self.label}")
+        unit = {"": 1, "k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}[match[2] or ""]
+        return int(match[1]) * unit
 
 
 @dataclass(frozen=True, slots=True)

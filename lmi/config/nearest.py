@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 # Beyond a third of its letters a name is another one, not a misspelt one.
 _TOLERANCE = 3
@@ -16,6 +16,12 @@ def distance(one: str, other: str, most: int) -> int:
     """
     if abs(len(one) - len(other)) > most:
         return most + 1
+    shared = 0  # a common beginning costs nothing, and most keys begin alike
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        shared += 1
+    one, other = one[shared:], other[shared:]
     before_last: list[int] = []
     last = list(range(len(other) + 1))
     for i, a in enumerate(one, 1):
@@ -31,28 +37,52 @@ def distance(one: str, other: str, most: int) -> int:
     return min(last[-1], most + 1)
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name that is meant by `name`, or None where none is near. Case does not count.
+class Names:
+    """Known names, likelier ones first, ready for many questions.
 
-    Of equally near names the first wins, so put the likelier ones first.
+    Two names are one edit apart only if they, or forms of them that lack one letter, are equal. So
+    each name is kept under all those forms, and a question about one edit is a few look-ups.
     """
-    lowered = name.lower()
-    best: str | None = None
-    fewest = min(_MOST_EDITS, max(1, len(name) // _TOLERANCE)) + 1
-    for candidate in known:
-        edits = distance(lowered, candidate.lower(), fewest - 1)
-        if edits < fewest:
-            best, fewest = candidate, edits
-            if edits == 0:
-                break
-    return best
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = tuple(dict.fromkeys(names))
+        self._by_form: dict[str, list[int]] = {}
+        for index, name in enumerate(self._names):
+            for form in _forms(name.lower()):
+                self._by_form.setdefault(form, []).append(index)
+
+    def one_edit(self, name: str) -> str | None:
+        """A known name that is one edit away, or differs in case only; None where none is."""
+        for known in self._around(name):
+            same_letters = name != known and name.lower() == known.lower()
+            if same_letters or distance(name, known, 1) == 1:
+                return known
+        return None
+
+    def nearest(self, name: str) -> str | None:
+        """The known name that is meant by `name`, or None where none is near.
+
+        Case does not count. Of equally near names the first wins.
+        """
+        lowered = name.lower()
+        around = [(distance(lowered, known.lower(), 1), known) for known in self._around(name)]
+        for edits in (0, 1):
+            for found, known in around:
+                if found == edits:
+                    return known
+        best: str | None = None
+        fewest = min(_MOST_EDITS, max(1, len(name) // _TOLERANCE)) + 1
+        for known in self._names:
+            edits = distance(lowered, known.lower(), fewest - 1)
+            if edits < fewest:
+                best, fewest = known, edits
+        return best
+
+    def _around(self, name: str) -> Iterator[str]:
+        """The names that may be one edit away, and no other than a few; likelier ones first."""
+        found = {index for form in _forms(name.lower()) for index in self._by_form.get(form, ())}
+        return (self._names[index] for index in sorted(found))
 
 
-def one_edit(name: str, known: Iterable[str]) -> str | None:
-    """A known name that is exactly one edit away (or differs in case only), or None."""
-    for candidate in known:
-        if distance(name, candidate, 1) == 1 or (
-            name != candidate and name.lower() == candidate.lower()
-        ):
-            return candidate
-    return None
+def _forms(name: str) -> set[str]:
+    return {name, *(name[:at] + name[at + 1 :] for at in range(len(name)))}

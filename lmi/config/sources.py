@@ -9,8 +9,8 @@ from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 
-from lmi.config.nearest import distance
-from lmi.config.options import TABLE, spellings
+from lmi.config.nearest import Names
+from lmi.config.options import TABLE, Option, spellings
 from lmi.config.properties import load
 from lmi.config.variables import VARIABLES, Layer, of_the_platform
 from lmi.core import ConfigError
@@ -139,7 +139,7 @@ def misspelt(environ: Mapping[str, str]) -> list[ConfigError]:
     for name, text in sorted(environ.items()):
         if not text or name in VARIABLES or _has_prefix(name) or of_the_platform(name, text):
             continue
-        meant = _one_edit_away(name)
+        meant = known_variables().one_edit(name)
         if meant is not None:
             want = f"unknown variable; did you mean {meant}?"
             problems.append(ConfigError(name, _shown(meant, text), name, want))
@@ -154,34 +154,16 @@ def _shown(meant: str, text: str) -> str:
     return "***" if meant in VARIABLES and VARIABLES[meant].secret else text
 
 
-def _one_edit_away(name: str) -> str | None:
-    upper = name.upper()
-    if upper != name and (upper in VARIABLES or upper in _regular_names()):
-        return upper
-    neighbours = _neighbourhood()
-    for form in (name, *_deletions(name)):
-        for meant in neighbours.get(form, ()):
-            if distance(name, meant, 1) == 1:
-                return meant
-    return None
-
-
-def _deletions(name: str) -> list[str]:
-    return [name[:i] + name[i + 1 :] for i in range(len(name))]
-
-
 @cache
-def _neighbourhood() -> Mapping[str, tuple[str, ...]]:
-    """Every known variable under its own name and under each form that lacks one letter.
+def known_variables() -> Names:
+    """Every variable that means something here."""
+    return Names(variable_names())
 
-    Two names are one edit apart only if they share such a form, so one look-up for each form finds
-    them.
-    """
-    found: dict[str, tuple[str, ...]] = {}
-    for name in variable_names():
-        for form in (name, *_deletions(name)):
-            found[form] = (*found.get(form, ()), name)
-    return MappingProxyType(found)
+
+def variables_of(option: Option) -> tuple[str, ...]:
+    """Every variable that sets an option, the regular one first."""
+    named = (name for name, variable in VARIABLES.items() if option.key in variable.keys)
+    return tuple(dict.fromkeys((option.variable, *named)))
 
 
 @cache

@@ -50,11 +50,10 @@ class Option:
     """One option.
 
     key: as in serving.properties or config.properties. default: as text; None where nothing stands
-    for it or the engine decides. aliases: older spellings of the key. environment: variables beside
-    the regular one. used: engines that read it, or ANY. advisory, refused: reasons by engine, or
-    ANY. limits: by engine. off: values that ask for nothing, which every engine honours. since,
-    until: LMI releases. free: a model's own code may give it values of its own. reader: who reads
-    it where no engine does.
+    for it or the engine decides. aliases: older spellings of the key. used: engines that read it,
+    or ANY. advisory, refused: reasons by engine, or ANY. limits: by engine. off: values that ask
+    for nothing, which every engine honours. since, until: LMI releases. free: a model's own code
+    may give it values of its own. reader: who reads it where no engine does.
     """
 
     key: str
@@ -62,7 +61,6 @@ class Option:
     doc: str
     default: str | None = None
     aliases: tuple[str, ...] = ()
-    environment: tuple[str, ...] = ()
     used: tuple[str, ...] = ()
     advisory: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     refused: Mapping[str, str] = field(default_factory=lambda: _NOTHING)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lmi.config.kinds import Choice, Flag, Json, Text, Whole
+from lmi.config.kinds import Choice, Flag, Json, Text, Tokens, Whole
 from lmi.config.options.base import ANY, Limit, Option
 
 GROUP = "The model and its engine"
@@ -79,7 +79,6 @@ OPTIONS = (
         Text("a hub id, s3://bucket/prefix, or a folder"),
         "The model. Unset: the folder itself.",
         aliases=("option.s3url", "option.model_id_or_path"),
-        environment=("HF_MODEL_ID",),
         used=(ANY,),
     ),
     Option(
@@ -92,7 +91,6 @@ OPTIONS = (
         "option.revision",
         Text("a branch, tag or commit"),
         "The revision of a hub model.",
-        environment=("HF_REVISION", "HF_MODEL_REVISION"),
         used=(ANY,),
     ),
     Option(
@@ -139,7 +137,6 @@ OPTIONS = (
             ),
         ),
         "What the model is used for. Unset: inferred from its architecture.",
-        environment=("HF_TASK",),
         free=True,
         used=(ANY,),
         limits={
@@ -154,7 +151,6 @@ OPTIONS = (
         Flag(),
         "Run the Python code that comes with the model.",
         default="false",
-        environment=("HF_TRUST_REMOTE_CODE",),
         used=(ANY,),
     ),
     Option(
@@ -179,7 +175,6 @@ OPTIONS = (
         Whole(1, words=("max",)),
         "Accelerators that share one model. max: all of them.",
         aliases=("option.tensor_parallel_size",),
-        environment=("TENSOR_PARALLEL_DEGREE",),
         used=(ANY,),
     ),
     Option(
@@ -188,7 +183,6 @@ OPTIONS = (
         "Stages that the layers are spread over.",
         default="1",
         aliases=("option.pipeline_parallel_size",),
-        environment=("PIPELINE_PARALLEL_DEGREE",),
         used=("trtllm", "vllm"),
         refused={
             "lmi-dist": "LMI-Dist has no pipeline parallelism; use option.tensor_parallel_degree"
@@ -215,14 +209,14 @@ OPTIONS = (
     ),
     Option(
         "option.max_rolling_batch_prefill_tokens",
-        Whole(-1),
+        Tokens(),
         "Tokens that one step computes at most; longer prompts are cut into chunks.",
         aliases=("option.max_num_batched_tokens",),
         used=("lmi-dist", "vllm"),
     ),
     Option(
         "option.max_model_len",
-        Whole(1),
+        Tokens(),
         "Tokens of prompt and answer together. Unset: what the model allows.",
         used=("lmi-dist", "vllm"),
         advisory={"trtllm": "TensorRT-LLM takes option.max_seq_len, which is set from it"},
@@ -248,7 +242,6 @@ OPTIONS = (
         Text("a method that the engine knows, such as awq, gptq, fp8 or bitsandbytes8"),
         "Quantise the weights at load, or name the method of a quantised checkpoint.",
         aliases=("option.quantization",),
-        environment=("HF_MODEL_QUANTIZE",),
         used=("vllm", "trtllm", "deepspeed", "python"),
         refused={
             "lmi-dist": "LMI-Dist has no quantised weights yet; vLLM has, "

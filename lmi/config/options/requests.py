@@ -103,7 +103,6 @@ OPTIONS = (
         Whole(1),
         "Seconds without any progress after which the engine counts as hung.",
         default="240",
-        environment=("PREDICT_TIMEOUT", "SAGEMAKER_MODEL_SERVER_TIMEOUT_SECONDS"),
         used=(ANY,),
     ),
     Option(
@@ -111,7 +110,6 @@ OPTIONS = (
         Whole(1),
         "Seconds that loading may take.",
         default="1200",
-        environment=("MODEL_LOADING_TIMEOUT", "SAGEMAKER_STARTUP_TIMEOUT"),
         used=(ANY,),
     ),
     Option(
@@ -120,7 +118,6 @@ OPTIONS = (
         "Failures of the engine after which it stays down (the reference's default is 0).",
         default="3",
         aliases=("option.retry_threshold",),
-        environment=("SERVING_RETRY_THRESHOLD",),
         used=(ANY,),
     ),
     Option(
@@ -135,7 +132,6 @@ OPTIONS = (
         "option.entryPoint",
         Text("a module, a file in the folder, or a URL"),
         "The handler: code that takes requests.",
-        environment=("DJL_ENTRY_POINT",),
         used=(ANY,),
     ),
     Option(
@@ -150,7 +146,6 @@ OPTIONS = (
         "option.pythonExecutable",
         Text("a program"),
         "Python for the model's own code.",
-        environment=("PYTHON_EXECUTABLE",),
         used=("python",),
         advisory={ANY: "the engine runs in the interpreter of this installation"},
     ),
@@ -226,21 +221,9 @@ OPTIONS = (
             doc,
             used=("python", "vllm"),
             advisory={ANY: _ONE_PROCESS},
-            environment=variables if not prefix else (),
         )
         for prefix in ("", "gpu.", "cpu.")
-        for key, doc, variables in (
-            (
-                "minWorkers",
-                "Workers at start.",
-                ("SERVING_MIN_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
-            ),
-            (
-                "maxWorkers",
-                "Most workers.",
-                ("SERVING_MAX_WORKERS", "SAGEMAKER_NUM_MODEL_WORKERS"),
-            ),
-        )
+        for key, doc in (("minWorkers", "Workers at start."), ("maxWorkers", "Most workers."))
     ),
     *(
         Option(
@@ -294,7 +277,6 @@ OPTIONS = (
         Whole(1),
         "Requests that may wait; the next one is told to come back later.",
         default="1000",
-        environment=("MAX_CONCURRENT_REQUESTS",),
         used=(ANY,),
     ),
 )

@@ -13,12 +13,8 @@ _CACHE = "answers are not cached"
 _STATUS = Whole(100, 599)
 
 
-def _used(
-    key: str, kind: Kind, default: str | None, doc: str, environment: tuple[str, ...] = ()
-) -> Option:
-    return Option(
-        key, kind, doc, default=default, environment=environment, used=(ANY,), server=True
-    )
+def _used(key: str, kind: Kind, default: str | None, doc: str) -> Option:
+    return Option(key, kind, doc, default=default, used=(ANY,), server=True)
 
 
 def _advisory(key: str, kind: Kind, default: str | None, doc: str, reason: str = _JAVA) -> Option:
@@ -41,7 +37,6 @@ OPTIONS = (
         Whole(1),
         "67108864",
         "Most bytes of a request's body; 413 above it.",
-        ("SAGEMAKER_MAX_REQUEST_SIZE", "SAGEMAKER_MAX_PAYLOAD_IN_MB"),
     ),
     _used(
         "throttle_error_http_code",
