@@ -21,8 +21,7 @@ class Subject:
     """make: a new engine with a handful of places (`info.max_batch`) and a short context, so that
     both are easily filled. patience: seconds after which silence means that it forgot. kill: end
     the engine as a crash would, None for one that can't die. poison: a prompt that makes this
-    engine fail a request it has accepted, None where there is no such prompt. remade: every check
-    gets an engine of its own (cheap, or possibly spoilt); else they share one.
+    engine fail a request it has accepted, None where there is no such prompt.
     """
 
     name: str
@@ -32,7 +31,6 @@ class Subject:
     patience: float = 30.0
     kill: Callable[[Engine], None] | None = None
     poison: str | None = None
-    remade: bool = True
 
     def __str__(self) -> str:
         return self.name
