@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast
+import reprlib
+from typing import Any, cast
 
 import orjson
 from pydantic import ValidationError
@@ -16,7 +17,9 @@ PREFIX: dict[Form, str] = {
     "async": "Input parsing failed: ",
 }
 
-_SHOWN = 60  # characters of a wrong value that an error repeats
+_short = reprlib.Repr()  # a wrong value may be a list of a million texts
+_short.maxstring = _short.maxother = _short.maxlong = 60  # characters
+_short.maxlist = _short.maxdict = 3
 
 
 def status_of(error: LmiError) -> int:
@@ -54,9 +57,7 @@ def from_validation(form: Form, error: ValidationError) -> BadPayload:
     if field.startswith("inputs"):
         # A prompt's text has no place in an error: errors are logged.
         return bad_payload(form, f"{field}: expected {want}.", field)
-    shown = repr(finding["input"])
-    if len(shown) > _SHOWN:
-        shown = shown[: _SHOWN - 3] + "..."
+    shown = _short.repr(finding["input"])
     return bad_payload(form, f"{field}={shown}: expected {want}.", field)
 
 
@@ -87,8 +88,6 @@ _WANT: dict[str, str] = {
     "string_type": "a text",
     "string_unicode": "valid Unicode",
 }
-
-_Bound = Literal["ge", "gt", "le", "lt"]
 
 
 def _want(finding: dict[str, Any]) -> str:

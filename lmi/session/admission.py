@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 from lmi.core import BadPayload, Overloaded
 
@@ -17,14 +16,14 @@ class DrainRate:
 
     __slots__ = ("_count", "_rate", "_since")
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
+        """now: as of every update, in seconds of one clock."""
         self._rate = 0.0
         self._count = 0
-        self._since = time.monotonic()
+        self._since = now
 
-    def update(self, finished: int) -> None:
+    def update(self, finished: int, now: float) -> None:
         """Tell the number finished so far; to be called about once a second."""
-        now = time.monotonic()
         elapsed = now - self._since
         if elapsed <= 0:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from lmi.core import LmiError
 from lmi.session.live import Live, Sink
@@ -21,7 +21,7 @@ class _Queue:
     def fail(self, error: LmiError) -> None:
         self._chunks.put_nowait((b"", True, error))
 
-    async def read(self) -> AsyncIterator[bytes]:
+    async def read(self) -> AsyncGenerator[bytes, None]:
         last = False
         while not last:
             data, last, error = await self._chunks.get()
@@ -30,7 +30,7 @@ class _Queue:
             yield data
 
 
-async def stream(start: Callable[[Sink], Live]) -> AsyncIterator[bytes]:
+async def stream(start: Callable[[Sink], Live]) -> AsyncGenerator[bytes, None]:
     """The chunks of the request that `start` opens; leaving the iterator early cancels it.
 
     Raises what the opening raises, and the request's error where no byte was released.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Callable, Coroutine, Mapping
 
 import orjson
@@ -53,7 +54,8 @@ class Session:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._rate = DrainRate()
+        self._closings: set[asyncio.Task[None]] = set()
+        self._rate = DrainRate(time.monotonic())
         self._restarts = 0
         self._finished_before = 0  # by engines that are gone
         self._warm_up = parse(_warm_up_body(config.warm_up_prompt), {}, config.schema)
@@ -129,8 +131,8 @@ class Session:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         pump, self._pump = self._pump, None
         if pump is not None:
-            pump.stop()
-            await in_thread(pump.engine.close)
+            self._retire(pump)
+        await self._closed()
 
     # A request's way in
 
@@ -185,26 +187,19 @@ class Session:
 
     async def _bring_up(self) -> None:
         """Load an engine, try it, and be ready."""
-        engine = await in_thread(self._load_engine)
+        engine = await in_thread(lambda: self._load(self._report), unwanted=lambda it: it.close())
         pump = Pump(engine, self._died)
         self._pump = pump
         try:
             await self._try(pump)
         except LmiError:
-            self._pump = None
-            pump.stop()
-            await in_thread(engine.close)
+            if self._pump is pump:  # else it died and is being closed
+                self._pump = None
+                self._retire(pump)
+            await self._closed()
             raise
         if self._state in (State.LOADING, State.RESTARTING):
             self._enter(State.READY, "")
-
-    def _load_engine(self) -> Engine:
-        engine = self._load(self._report)
-        if self._state in (State.DRAINING, State.CLOSED):
-            # Nobody waits for it any more, so nobody else would close it.
-            engine.close()
-            raise Unavailable("the server is shutting down")
-        return engine
 
     async def _try(self, pump: Pump) -> None:
         """A real token through the whole path, or an error."""
@@ -232,11 +227,14 @@ class Session:
         if pump is not None:
             self._finished_before += pump.finished
         self._fail_all(error)
-        if pump is not None and was_ready:
-            self._spawn(self._restart(pump))
+        if pump is None:
+            return
+        self._retire(pump)
+        if was_ready:
+            self._spawn(self._restart())
 
-    async def _restart(self, dead: Pump) -> None:
-        await in_thread(dead.engine.close)
+    async def _restart(self) -> None:
+        await self._closed()  # a new engine needs the memory that the dead one held
         pause = self.config.restart_backoff
         while self._restarts < self.config.restart_limit and self._state is State.RESTARTING:
             self._restarts += 1
@@ -264,7 +262,7 @@ class Session:
         while True:
             await asyncio.sleep(min(_TICK, self.config.predict_timeout / 4))
             if self._pump is not None:
-                self._rate.update(self._finished_before + self._pump.finished)
+                self._rate.update(self._finished_before + self._pump.finished, time.monotonic())
                 self._pump.check_progress(self.config.predict_timeout)
 
     # Small parts
@@ -278,6 +276,23 @@ class Session:
         self._state, self._reason = state, reason
         if state is not State.LOADING:
             self._settled.set()
+
+    def _retire(self, pump: Pump) -> None:
+        """Close an engine in a thread; see `_closed`."""
+        pump.stop()
+        task = asyncio.get_running_loop().create_task(in_thread(pump.engine.close))
+        self._closings.add(task)
+        task.add_done_callback(self._ended_closing)
+
+    def _ended_closing(self, task: asyncio.Task[None]) -> None:
+        self._closings.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("%s: an engine could not be closed", self.config.model, exc_info=error)
+
+    async def _closed(self) -> None:
+        """Wait until retired engines are closed."""
+        if self._closings:
+            await asyncio.wait(set(self._closings))
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -85,7 +85,7 @@ class ScriptedEngine:
         self.cancelled: list[int] = []
         self.closed = 0
         self.polls = 0
-        self.answer_at_once: str | None = None
+        self.answer_first: str | None = None  # to a warm-up, say
         self._refuse = refuse
         self._live: dict[int, GenerationRequest] = {}
         self._deltas: list[Delta] = []
@@ -99,8 +99,9 @@ class ScriptedEngine:
             self._refuse(request)
         self.submitted.append(request)
         self._live[request.id] = request
-        if self.answer_at_once is not None:
-            self.say(request.id, self.answer_at_once, Finish.LENGTH)
+        if self.answer_first is not None:
+            text, self.answer_first = self.answer_first, None
+            self.say(request.id, text, Finish.LENGTH)
             self.wake()
 
     def poll(self, timeout: float, /) -> Sequence[Delta]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.core import Finish, Token
 from lmi.schemas import SchemaConfig, parse
 from tests.support.scripted import chunks, split
+
+FAST = settings(max_examples=25, deadline=None)
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 TOKEN = st.builds(
@@ -39,6 +41,7 @@ def shown(token: Token) -> dict[str, object]:
     return {"id": token.id, "text": token.text, "log_prob": token.logprob}
 
 
+@FAST
 @given(TOKENS, FINISH, TEXT.filter(bool), st.booleans(), st.booleans(), st.integers())
 def test_a_stream_is_what_json_dumps_writes_and_ends_with_the_whole_answer(
     tokens: list[Token], finish: Finish, prompt: str, details: bool, full: bool, seed: int
@@ -67,6 +70,7 @@ def test_a_stream_is_what_json_dumps_writes_and_ends_with_the_whole_answer(
     assert whole == dumped(answer)
 
 
+@FAST
 @given(TOKENS, FINISH, st.integers(), st.integers(), st.sampled_from(["0.36", "0.25", "async"]))
 def test_how_deltas_are_grouped_changes_no_byte(
     tokens: list[Token], finish: Finish, one: int, two: int, form: str
@@ -88,6 +92,7 @@ def test_how_deltas_are_grouped_changes_no_byte(
         assert answers[0] == answers[1]
 
 
+@FAST
 @given(TOKENS, FINISH, TEXT.filter(bool))
 def test_0_25_pieces_are_the_whole_object_of_the_same_request(
     tokens: list[Token], finish: Finish, prompt: str
@@ -109,6 +114,7 @@ def test_0_25_pieces_are_the_whole_object_of_the_same_request(
     assert "".join(texts) == (json.loads(pieces)["generated_text"] if tokens else "")
 
 
+@FAST
 @given(TOKENS, FINISH, st.integers())
 def test_async_lines_join_to_the_whole_text(tokens: list[Token], finish: Finish, seed: int) -> None:
     config = SchemaConfig(form="async")
