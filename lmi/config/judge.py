@@ -80,7 +80,8 @@ def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool)
         outcome.problems.append(value.error(limit.why))
         return
     elif verdict is Verdict.USED:
-        outcome.options[option.short] = value.value
+        if engine in option.used or option.reader == "launcher":
+            outcome.options[option.short] = value.value
     elif verdict is Verdict.ADVISORY:
         setting = replace(setting, fate=Fate.ADVISORY, consumer="", note=reason)
     elif value.value in option.off or value.text == option.default:

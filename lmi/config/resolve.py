@@ -16,7 +16,7 @@ from lmi.config.assemble import FORMATTERS, assemble, model_of
 from lmi.config.choose import Choice, NoEngine, Question, choose
 from lmi.config.folder import Folder, descend, look, read_model
 from lmi.config.judge import defaults, judge, unable
-from lmi.config.options import spellings
+from lmi.config.options import FOREIGN_ENGINES, spellings
 from lmi.config.problems import ConfigErrors
 from lmi.config.resolution import Fate, Resolution, Setting
 from lmi.config.sources import Candidate
@@ -59,6 +59,8 @@ def resolve(
             problems.append(error)
     engine = None if choice is None else choice.engine
     tolerant = get(values, "option.unknown_options") == "warn"
+    if get(values, "engine") in FOREIGN_ENGINES:
+        unknown = []  # they belong to that engine, which is the problem
     judgement = judge(values, unknown, engine=engine, own_code=own_code, tolerant=tolerant)
     problems += judgement.problems
     if choice is not None:
@@ -209,6 +211,12 @@ def _contradictions(
     if formatter is not None and not own_code and formatter.text not in FORMATTERS:
         want = f"expected one of {', '.join(FORMATTERS)}; other formatters need a model.py"
         problems.append(formatter.error(want))
+    model = values.get("option.model_id")
+    if model is not None and model.text.startswith("djl://"):
+        want = (
+            "models of the DJL zoo need the DJL model server; expected a hub id, s3:// or a folder"
+        )
+        problems.append(model.error(want))
     if choice.engine not in ("echo", "python") and not _has_model(values, folder):
         want = (
             "no model: put its files (config.json, *.safetensors) into the folder, or set "

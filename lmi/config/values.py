@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from lmi.config.resolution import Overridden
 from lmi.config.sources import Candidate
 from lmi.config.variables import Layer
 from lmi.core import ConfigError
+
+_COMMENT = re.compile(r"\s#")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,10 @@ def _merged(option: Option, group: Sequence[Candidate], own_code: bool) -> Value
         return Value(option, text, option.kind.parse(text), winner, overridden)
     except ValueError as error:
         value = Value(option, text, text, winner, overridden, parsed=False)
-        return value if own_code and not option.ours_to_read else value.error(str(error))
+        if own_code and not option.ours_to_read:
+            return value
+        hint = "; a # inside a line starts no comment" if _COMMENT.search(text) else ""
+        return value.error(f"{error}{hint}")
 
 
 def _rank(option: Option, candidate: Candidate) -> tuple[int, bool, int]:

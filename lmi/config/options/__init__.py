@@ -9,8 +9,19 @@ from types import MappingProxyType
 
 from lmi.config.options import generation, handlers, model, requests, server, trtllm
 from lmi.config.options.base import ANY, ENGINES, Limit, Option, Use, Verdict
+from lmi.config.options.model import FOREIGN_ENGINES
 
-__all__ = ["ANY", "ENGINES", "TABLE", "Limit", "Option", "Use", "Verdict", "spellings"]
+__all__ = [
+    "ANY",
+    "ENGINES",
+    "FOREIGN_ENGINES",
+    "TABLE",
+    "Limit",
+    "Option",
+    "Use",
+    "Verdict",
+    "spellings",
+]
 
 TABLE: tuple[Option, ...] = tuple(
     replace(option, group=group, reader=reader)

@@ -330,6 +330,13 @@ OPTIONS = (
         since="0.35",
     ),
     Option(
+        "option.image_placeholder_token",
+        Text("a token"),
+        "What stands for an image in a prompt.",
+        used=("vllm",),
+        until="0.32",
+    ),
+    Option(
         "option.limit_mm_per_prompt",
         Text('a JSON object such as {"image": 2}, or image=2'),
         "Images and the like in one prompt.",

@@ -29,6 +29,12 @@ FOREIGN_ENGINES = (
     "Llama",
 )
 ROLLING_BATCH = ("auto", "disable", "lmi-dist", "vllm", "trtllm", "deepspeed", "scheduler")
+_ROLLING_BATCH_SYNONYMS = (
+    ("lmidist", "lmi-dist"),
+    ("lmi_dist", "lmi-dist"),
+    ("true", "auto"),
+    ("false", "disable"),
+)
 
 _EXACT_TYPES = ("auto", "fp32", "fp16", "bf16", "int8", "fp8")
 _TYPE_SYNONYMS = (
@@ -52,7 +58,7 @@ OPTIONS = (
     ),
     Option(
         "option.rolling_batch",
-        Choice((*ROLLING_BATCH, "tnx"), (("lmidist", "lmi-dist"), ("lmi_dist", "lmi-dist"))),
+        Choice((*ROLLING_BATCH, "tnx"), _ROLLING_BATCH_SYNONYMS),
         "Which library batches continuously. auto: chosen from the model and what is "
         "installed; disable: none; scheduler: the LMI-Dist engine took its place.",
         used=(ANY,),

@@ -132,6 +132,7 @@ OPTIONS = (
         "option.entryPoint",
         Text("a module, a file in the folder, or a URL"),
         "The handler: code that takes requests.",
+        aliases=("option.entry_point",),
         used=(ANY,),
     ),
     Option(
@@ -172,6 +173,22 @@ OPTIONS = (
         used=("python", "vllm"),
         advisory={ANY: "this engine keeps no sessions; requests that ask for one are told so"},
         since="0.33",
+    ),
+    *(
+        Option(
+            f"option.sessions_{name}",
+            kind,
+            doc,
+            default=default,
+            used=("python", "vllm"),
+            advisory={ANY: "this engine keeps no sessions"},
+            since="0.33",
+        )
+        for name, kind, default, doc in (
+            ("expiration", Whole(0), "1200", "Seconds that a session is kept."),
+            ("path", Text("a folder"), "/dev/shm/djl_sessions", "Where sessions are kept."),
+            ("s3url", Text("s3://"), None, "Where sessions are saved at the end."),
+        )
     ),
     Option(
         "option.use_passive_workers",
