@@ -13,7 +13,6 @@ from typing import Protocol
 from lmi.core import Delta, EngineDead, EngineInfo, EngineStats, GenerationRequest, RequestError
 from lmi.dist.config import DistConfig
 from lmi.dist.front import Front
-from lmi.dist.live import ChoiceKey
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
 from lmi.text import Tokenizer
 
@@ -34,8 +33,8 @@ class Core(Protocol):
     def add(self, request: CoreRequest, /) -> None:
         """Queue a request, or raise RequestError."""
 
-    def cancel(self, request_id: int, choice: int | None = None, /) -> None:
-        """End one choice of a request, or all; unknown ones are ignored."""
+    def cancel(self, request_id: int, /) -> None:
+        """End a request; an unknown one is ignored."""
 
     def step(self) -> list[CoreEvent]:
         """One forward pass. Raises EngineDead."""
@@ -113,10 +112,10 @@ class Engine:
         return ()
 
     def _step(self) -> list[Delta]:
-        stopped: list[ChoiceKey] = []
+        stopped: list[int] = []
         deltas = self._front.translate(self._step_core(), stopped)
-        for request_id, choice in stopped:
-            self._core.cancel(request_id, choice)
+        for request_id in stopped:
+            self._core.cancel(request_id)
         return deltas
 
     def _step_core(self) -> list[CoreEvent]:

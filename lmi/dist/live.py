@@ -13,8 +13,6 @@ from lmi.dist.choice import Choice
 from lmi.dist.messages import CoreDetail, CoreEvent
 from lmi.text import StopStrings, Tokenizer
 
-ChoiceKey = tuple[int, int]  # request id and choice
-
 _NO_DETAIL: Final = CoreDetail()
 # How a candidate that ended so ranks: before those that were cut off.
 _WHOLE: Final = frozenset({Finish.EOS, Finish.STOP, Finish.LENGTH})
@@ -23,11 +21,12 @@ _WHOLE: Final = frozenset({Finish.EOS, Finish.STOP, Finish.LENGTH})
 class Live(Protocol):
     """A request of which deltas are still to come."""
 
-    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
-        """Append the deltas of an event of this request; True when nothing more will come.
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
+        """Append the deltas of an event of this request; True when nothing more will come."""
 
-        Where a stop string ends a choice with which the core goes on, it is appended to `stopped`.
-        """
+    @property
+    def stopped(self) -> bool:
+        """Whether a stop string ended a choice, so that the core may go on with it."""
 
 
 def live_request(
@@ -45,7 +44,7 @@ def live_request(
 class Streamed:
     """Each event is a delta at once."""
 
-    __slots__ = ("_choices", "_id", "_left", "_prompt_tokens", "_tokenizer")
+    __slots__ = ("_choices", "_id", "_left", "_prompt_tokens", "_tokenizer", "stopped")
 
     def __init__(
         self, request_id: int, prompt_tokens: int, tokenizer: Tokenizer, choices: list[Choice]
@@ -55,8 +54,9 @@ class Streamed:
         self._tokenizer = tokenizer
         self._choices: list[Choice | None] = [*choices]  # None: over
         self._left = len(choices)
+        self.stopped = False
 
-    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
         index = event.choice
         choice = self._choices[index]
         if choice is None:  # a stop string ended it, and the core had not heard of it yet
@@ -73,7 +73,7 @@ class Streamed:
             deltas.append(Delta(self._id, index, tokens, prompt=prompt))
             return False
         if event.finish is None:
-            stopped.append((self._id, index))
+            self.stopped = True
         usage = Usage(self._prompt_tokens, choice.count, detail.cached_tokens)
         error = _error(detail, finish)
         deltas.append(Delta(self._id, index, tokens, finish, usage, error, prompt))
@@ -120,8 +120,9 @@ class Ranked:
         self._candidates = [_Candidate(choice) for choice in choices]
         self._left = len(choices)
         self._prompt: tuple[Token, ...] = ()
+        self.stopped = False
 
-    def take(self, event: CoreEvent, deltas: list[Delta], stopped: list[ChoiceKey], /) -> bool:
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
         candidate = self._candidates[event.choice]
         if candidate.finish is not None:
             return False
@@ -134,7 +135,7 @@ class Ranked:
         if finish is None:
             return False
         if event.finish is None:
-            stopped.append((self._id, event.choice))
+            self.stopped = True
         candidate.finish = finish
         candidate.error = _error(detail, finish)
         candidate.cached = detail.cached_tokens

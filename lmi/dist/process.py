@@ -24,7 +24,6 @@ from lmi.dist.child import Child
 from lmi.dist.config import DistConfig
 from lmi.dist.engine import engine_stats, silent
 from lmi.dist.front import Front
-from lmi.dist.live import ChoiceKey
 from lmi.dist.messages import CoreStats
 from lmi.dist.wire import (
     Cancel,
@@ -137,7 +136,7 @@ class ProcessEngine:
         if self._dead is not None:
             raise self._dead
         deltas: list[Delta] = []
-        stopped: list[ChoiceKey] = []
+        stopped: list[int] = []
         try:
             while True:
                 data = self._child.next_frame(timeout)
@@ -153,8 +152,8 @@ class ProcessEngine:
                     self._failure = message.exception()
         except Empty:
             pass
-        for request_id, choice in stopped:
-            self._child.send(Cancel(request_id, choice))
+        for request_id in stopped:
+            self._child.send(Cancel(request_id))
         if self._dead is not None:
             if not deltas:
                 raise self._dead

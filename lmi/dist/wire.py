@@ -39,10 +39,9 @@ class Submit(Struct, frozen=True, tag=True, array_like=True, gc=False):
 
 
 class Cancel(Struct, frozen=True, tag=True, array_like=True, gc=False):
-    """End a choice of a request, or all of them."""
+    """End a request."""
 
     request_id: int
-    choice: int | None = None
 
 
 class Close(Struct, frozen=True, tag=True, array_like=True):

@@ -2,8 +2,8 @@
 
 It obeys one socket. While there is work it steps, and looks for messages between the steps without
 waiting; otherwise it waits for a message. It ends when told to, when the socket closes, and when
-its parent dies. SIGINT and SIGTERM go to whole groups of processes, and the parent, which drains first,
-decides what they mean: the worker ignores them.
+its parent dies. SIGINT and SIGTERM go to whole groups of processes, and the parent, which drains
+first, decides what they mean: the worker ignores them.
 """
 
 from __future__ import annotations
@@ -90,8 +90,8 @@ def serve(channel: Channel, core: Core) -> None:
             match message:
                 case Submit(request):
                     events += _add(core, request)
-                case Cancel(request_id, choice):
-                    core.cancel(request_id, choice)
+                case Cancel(request_id):
+                    core.cancel(request_id)
                 case Close():
                     return
                 case Start():
@@ -181,4 +181,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(exit_code)  # the core is closed: taking torch's modules apart would only cost seconds

@@ -24,8 +24,8 @@ SPECIALS = ["<s>", "</s>", "<unk>"]
 BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
-def byte_level() -> Rust:
-    """GPT-2's kind."""
+def byte_level(vocab_size: int = 600) -> Rust:
+    """GPT-2's kind; three added tokens come on top of the vocabulary."""
     tokenizer = Rust(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -33,7 +33,7 @@ def byte_level() -> Rust:
     tokenizer.train_from_iterator(
         CORPUS,
         trainers.BpeTrainer(
-            vocab_size=600,
+            vocab_size=vocab_size,
             initial_alphabet=alphabet,
             special_tokens=SPECIALS,
             show_progress=False,

@@ -90,7 +90,7 @@ def test_a_stop_string_over_tokens_ends_the_choice_and_the_cores_work(
     assert said.finish is Finish.STOP
     assert said.text == text[: place + len(stop) if include else place]
     assert said.usage == Usage(3, len(said.tokens))
-    assert core.cancels == [(1, 0)]
+    assert core.cancels == [1]
     assert engine.poll(0) == []
     assert not core.has_work
 
@@ -107,7 +107,19 @@ def test_a_stop_string_in_one_choice_leaves_the_others(engine: Engine, core: Scr
     ]
     assert answers[1, 1].text == texts[1][:30]
     assert (answers[1, 0].text, answers[1, 2].text) == (texts[0], texts[2])
-    assert core.cancels == [(1, 1)]
+    assert not core.has_work
+
+
+def test_the_core_stops_when_stop_strings_have_ended_all_choices(
+    engine: Engine, core: ScriptedCore
+) -> None:
+    texts = [said.text for said in ask(engine, n=2, ignore_eos=True).values()]
+    stops = (texts[0][10:16], texts[1][30:36])
+    answers = ask(engine, n=2, ignore_eos=True, stop=stops, max_new_tokens=2000)
+    assert {said.finish for said in answers.values()} == {Finish.STOP}
+    assert core.cancels == [1]
+    assert engine.poll(0) == []
+    assert not core.has_work
 
 
 def test_what_is_held_for_a_stop_comes_with_the_last_token(engine: Engine) -> None:

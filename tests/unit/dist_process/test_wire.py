@@ -40,7 +40,6 @@ FROM_FRONT = [
     Submit(CoreRequest(2**40, (1, 2, 3), seed=2**64 - 1, temperature=0.5, stop_token_ids=(4,))),
     Submit(CoreRequest(1, tuple(range(100_000)), seed=-(2**63))),
     Cancel(7),
-    Cancel(7, 1),
     Close(),
 ]
 FROM_WORKER = [
