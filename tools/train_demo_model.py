@@ -174,7 +174,7 @@ def windows(row: torch.Tensor, recipe: Recipe) -> Iterator[torch.Tensor]:
     waiting: list[int] = []
     for step in range(recipe.steps):
         window = recipe.window_at(step)
-        batch = []
+        batch: list[torch.Tensor] = []
         while len(batch) < recipe.batch // window:
             if not waiting:
                 # A random first cut, so that no pass sees the same windows as another.

@@ -1,0 +1,56 @@
+# The image for machines without an accelerator: make image, or
+#   docker build -f docker/cpu.Dockerfile -t lmi:cpu .
+#
+# BASE: any Debian or Ubuntu whose python3 is CPython 3.11. TORCH_LINKS: a folder or index of CPU
+# wheels of torch; it saves 4 GB. What must stay out of the layers and of the history comes as
+# secrets: `apt` (a piece of apt.conf), `ca` (certificates), `sources` (a piece of shell that
+# exports UV_DEFAULT_INDEX, PIP_INDEX_URL, SSL_CERT_FILE=/run/secrets/ca and so on).
+ARG BASE=debian:bookworm-slim
+
+FROM ${BASE} AS python
+ENV DEBIAN_FRONTEND=noninteractive
+RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
+    apt-get update \
+    && apt-get install -y --no-install-recommends ca-certificates python3 \
+    && rm -rf /var/lib/apt/lists/*
+
+FROM python AS build
+RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
+    apt-get update && apt-get install -y --no-install-recommends python3-venv
+WORKDIR /opt/lmi
+COPY pyproject.toml README.md LICENSE ./
+COPY locks locks
+COPY tools/setup.py tools/setup.py
+COPY lmi/__init__.py lmi/__init__.py
+# The file system of a running container may be read-only: the byte code is made here.
+ARG TORCH_LINKS=
+RUN --mount=type=secret,id=ca --mount=type=secret,id=sources \
+    if [ -f /run/secrets/sources ]; then . /run/secrets/sources; fi \
+    && export LMI_TORCH_LINKS="${TORCH_LINKS}" UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
+    && python3 tools/setup.py serve
+COPY lmi lmi
+RUN python3 -m compileall -q lmi
+
+FROM python
+LABEL org.opencontainers.image.title="lmi" \
+      org.opencontainers.image.description="A folder with a serving.properties becomes a large-model endpoint" \
+      org.opencontainers.image.licenses="Apache-2.0"
+RUN useradd --uid 1000 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin lmi \
+    && mkdir -p /opt/ml/model
+COPY --from=build /opt/lmi /opt/lmi
+COPY docker/config.properties /opt/djl/conf/config.properties
+COPY docker/entrypoint.sh /usr/local/bin/entrypoint.sh
+# Everything that is written goes below /tmp: with --read-only, give it a tmpfs or a volume there.
+ENV PATH=/opt/lmi/.venv/bin:${PATH} \
+    MODEL_SERVER_HOME=/opt/djl \
+    HF_HOME=/tmp/.cache/huggingface \
+    XDG_CACHE_HOME=/tmp/.cache \
+    PYTHONUNBUFFERED=1
+USER 1000
+WORKDIR /tmp
+EXPOSE 8080
+# A model may load for minutes; until then a red /ping is no failure.
+HEALTHCHECK --interval=10s --timeout=5s --start-period=20m --retries=3 \
+    CMD ["python", "-ISc", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/ping', timeout=4)"]
+ENTRYPOINT ["/usr/local/bin/entrypoint.sh"]
+CMD ["serve"]
