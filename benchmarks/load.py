@@ -139,7 +139,7 @@ def cpu_seconds(pid: int | None) -> dict[str, float]:
 
 
 def _run_seconds(pid: int) -> float:
-    """Of a process's threads that still live, from the scheduler: psutil has ticks of 10 ms only."""
+    """Of the threads that still live, by the scheduler: psutil counts in ticks of 10 ms."""
     threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
     return sum([int(thread.read_text().split()[0]) for thread in threads]) / 1e9
 
