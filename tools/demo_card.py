@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a training run measured. Losses in nats per token; minutes of wall clock."""
+    """What a training run measured. Losses in nats per token; minutes of one core's time."""
 
     parameters: int
     documents: int
@@ -94,7 +94,7 @@ def _rows(figures: Figures) -> str:
         "PSF licence version 2",
         "SHA-256 of the text": f"`{figures.digest}`",
         "Training": f"{figures.tokens_seen:,} tokens, {passes:.1f} passes over {figures.tokens:,}; "
-        f"{figures.minutes:.0f} minutes on one CPU core",
+        f"{figures.minutes:.0f} minutes of one CPU core",
         "Loss": f"{figures.train_loss:.3f} nats per token at the end of training, "
         f"{figures.held_out_loss:.3f} on held-out documents ({bits:.2f} bits per byte)",
         "Recipe": ", ".join(f"{name} {value}" for name, value in figures.recipe.items()),

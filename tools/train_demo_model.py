@@ -87,7 +87,7 @@ def main() -> None:
         f"{len(trained):,} tokens to learn, {len(held_out):,} held out; {parameters:,} parameters"
     )
 
-    started = time.monotonic()
+    started = time.process_time()
     loss = train(model, trained, recipe)
     model.to(torch.float16).float()  # the figures and samples are those of the stored weights
     figures = Figures(
@@ -100,7 +100,7 @@ def main() -> None:
         train_loss=loss,
         held_out_loss=validate(model, held_out),
         bytes_per_token=sum(map(len, kept_back)) / len(held_out),
-        minutes=(time.monotonic() - started) / 60,
+        minutes=(time.process_time() - started) / 60,
         recipe=asdict(recipe),
         versions={
             "CPython": platform.python_version(),
