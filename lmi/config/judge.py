@@ -10,6 +10,7 @@ from lmi.config import kinds
 from lmi.config.kinds import Kind
 from lmi.config.nearest import Names, distance
 from lmi.config.options import ENGINES, TABLE, Option, Verdict, spellings
+from lmi.config.present import masked
 from lmi.config.resolution import Fate, Overridden, Setting
 from lmi.config.sources import Candidate, variable_names
 from lmi.config.values import Value, Values
@@ -134,7 +135,10 @@ def _unknown(
     else:
         outcome.problems += (
             ConfigError(
-                candidate.written, candidate.text, candidate.origin, _unknown_text(candidate)
+                candidate.written,
+                masked(candidate.written, candidate.text),
+                candidate.origin,
+                _unknown_text(candidate),
             )
             for candidate in group
         )
@@ -154,7 +158,8 @@ def _of_vllm(
     engine: str | None,
 ) -> None:
     def problem(want: str) -> ConfigError:
-        return ConfigError(winner.written, winner.text, winner.origin, want)
+        text = masked(winner.written, winner.text)
+        return ConfigError(winner.written, text, winner.origin, want)
 
     if engine == "echo":
         note = "the echo engine runs no model"

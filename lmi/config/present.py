@@ -6,20 +6,30 @@ import re
 
 from lmi.config.resolution import Setting
 
-_MASK = "***"
+MASK = "***"
 _SECRET = re.compile(
     r"(?:^|[._])(?:token|password|passwd|pass|secret|credentials?|api_?key)(?:$|_)", re.I
 )
 
 
+def looks_secret(name: str) -> bool:
+    """Whether an option's or a variable's name says that its value is a secret."""
+    return _SECRET.search(name) is not None
+
+
 def is_secret(setting: Setting) -> bool:
     """Whether a value must not be shown: the table says so, or the option's name does."""
-    return setting.secret or _SECRET.search(setting.key) is not None
+    return setting.secret or looks_secret(setting.key)
+
+
+def masked(name: str, text: str) -> str:
+    """The text of a setting that the table doesn't know, or a mask."""
+    return MASK if looks_secret(name) else text
 
 
 def shown(setting: Setting, text: str | None = None) -> str:
     """The setting's text, or another one of the same option, or a mask."""
-    return _MASK if is_secret(setting) else setting.text if text is None else text
+    return MASK if is_secret(setting) else setting.text if text is None else text
 
 
 def record(setting: Setting) -> dict[str, object]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 
 from lmi.config.nearest import Names
 from lmi.config.options import TABLE, Option, spellings
+from lmi.config.present import MASK, looks_secret
 from lmi.config.properties import load
 from lmi.config.variables import VARIABLES, Layer, of_the_platform
 from lmi.core import ConfigError
@@ -151,7 +152,8 @@ def _has_prefix(name: str) -> bool:
 
 
 def _shown(meant: str, text: str) -> str:
-    return "***" if meant in VARIABLES and VARIABLES[meant].secret else text
+    secret = meant in VARIABLES and VARIABLES[meant].secret
+    return MASK if secret or looks_secret(meant) else text
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmi.config.options import Option, spellings
+from lmi.config.present import MASK
 from lmi.config.resolution import Overridden
 from lmi.config.sources import Candidate
 from lmi.config.variables import Layer
@@ -28,7 +29,7 @@ class Value:
 
     def error(self, want: str) -> ConfigError:
         """A ConfigError about this value; its text is shown unless it is a secret."""
-        text = "***" if self.option.secret else self.text
+        text = MASK if self.option.secret else self.text
         return ConfigError(self.winner.written, text, self.winner.origin, want)
 
 

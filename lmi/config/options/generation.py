@@ -17,8 +17,11 @@ OPTIONS = (
         "option.gpu_memory_utilization",
         Real(0.0, 1.0),
         "Share of the accelerator's memory that the engine may take.",
-        used=("lmi-dist", "vllm"),
-        advisory={"trtllm": "TensorRT-LLM takes option.kv_cache_free_gpu_mem_fraction"},
+        used=("vllm",),
+        advisory={
+            "lmi-dist": "the KV cache takes option.kv_cache_memory, or a share of what is free",
+            "trtllm": "TensorRT-LLM takes option.kv_cache_free_gpu_mem_fraction",
+        },
         since="0.26",
     ),
     Option(

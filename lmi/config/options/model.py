@@ -7,8 +7,8 @@ from lmi.config.options.base import ANY, Limit, Option
 
 GROUP = "The model and its engine"
 
-ENGINE_WORDS = ("Python", "MPI", "DeepSpeed", "lmi-dist", "vLLM", "TensorRT-LLM", "echo")
-ENGINE_SYNONYMS = (
+_ENGINE_WORDS = ("Python", "MPI", "DeepSpeed", "lmi-dist", "vLLM", "TensorRT-LLM", "echo")
+_ENGINE_SYNONYMS = (
     ("lmi_dist", "lmi-dist"),
     ("lmidist", "lmi-dist"),
     ("trtllm", "TensorRT-LLM"),
@@ -51,7 +51,7 @@ _TYPE_SYNONYMS = (
 OPTIONS = (
     Option(
         "engine",
-        Choice((*ENGINE_WORDS, *FOREIGN_ENGINES), ENGINE_SYNONYMS),
+        Choice(_ENGINE_WORDS, (*_ENGINE_SYNONYMS, *((name, name) for name in FOREIGN_ENGINES))),
         "The engine. Python, MPI and DeepSpeed mean what they mean in LMI, together with "
         "option.rolling_batch; the other names choose an engine directly.",
         used=(ANY,),
@@ -84,7 +84,7 @@ OPTIONS = (
         "option.model_id",
         Text("a hub id, s3://bucket/prefix, or a folder"),
         "The model. Unset: the folder itself.",
-        aliases=("option.s3url", "option.model_id_or_path"),
+        aliases=("option.s3url",),
         used=(ANY,),
     ),
     Option(
@@ -210,7 +210,7 @@ OPTIONS = (
         Whole(1, 1_000_000),
         "Requests that run at once.",
         aliases=("option.max_num_seqs",),
-        used=("lmi-dist", "vllm", "trtllm", "deepspeed"),
+        used=("lmi-dist", "vllm", "trtllm", "deepspeed", "echo"),
         advisory={"python": "tasks and handlers have no rolling batch; see batch_size"},
     ),
     Option(
@@ -224,7 +224,7 @@ OPTIONS = (
         "option.max_model_len",
         Tokens(),
         "Tokens of prompt and answer together. Unset: what the model allows.",
-        used=("lmi-dist", "vllm"),
+        used=("lmi-dist", "vllm", "echo"),
         advisory={"trtllm": "TensorRT-LLM takes option.max_seq_len, which is set from it"},
         since="0.26",
     ),

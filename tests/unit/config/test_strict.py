@@ -241,8 +241,10 @@ def test_an_option_that_looks_like_a_service_is_still_checked(problems: Problems
     assert problems("", {"OPTION_MY_PORT": "eighty"})
 
 
-def test_a_secret_is_not_repeated_in_an_error(problems: Problems) -> None:
-    (line,) = problems("", {"HF_TOKN": "hf_abc"})
+@pytest.mark.parametrize("name", ["HF_TOKN", "OPTION_HF_TOKEN", "OPTION_MY_API_KEY"])
+def test_a_secret_is_not_repeated_in_an_error(problems: Problems, name: str) -> None:
+    (line,) = problems("", {name: "hf_abc"})
+    assert line.startswith(name)
     assert "hf_abc" not in line
 
 
