@@ -131,8 +131,8 @@ class Names:
             case ast.Name(id="type" | "Type" | "Callable" | "Any"):
                 return
             case ast.Name(id=name) if name in self.classes:
-                members = self.members(self.classes[name])
-                yield Kind("choice", members) if members else Kind("json")
+                # vLLM reads an Enum as text, in any case, unless a flag is written by hand for it.
+                yield Kind("str" if self.members(self.classes[name]) else "json")
             case ast.Name(id=name) if name in self.expressions:
                 yield from self.atoms(self.expressions[name])
             case ast.Name(id=name) if name.endswith("Config"):
@@ -179,7 +179,7 @@ def written_by_hand(module: ast.Module, names: Names) -> Iterator[tuple[str, Kin
                 match keywords.get("type"):
                     case ast.Name(id="human_readable_int" | "human_readable_int_or_auto"):
                         yield name, Kind("size")
-                    case ast.Name(id="nullable_kvs"):
+                    case ast.Name(id="nullable_kvs" | "str"):
                         yield name, Kind("str")
                 if choices:
                     yield name, Kind("choice", choices)

@@ -39,7 +39,9 @@ class EngineArgs:
     hf_token: bool | str | None = None
     runner: RunnerOption = "auto"
     format: Format = Format.AUTO
+    other_format: Format = Format.AUTO
     fallback: Fallback = "eager"
+    opened_by_hand: Literal["a", "b"] = "a"
     rank: Literal[1, 8] = 1
     level: "Literal['low', 'high'] | None" = None
     names: list[str] | None = None
@@ -64,8 +66,9 @@ class EngineArgs:
     @staticmethod
     def add_cli_args(parser):
         parser.add_argument("--quantization", "-q", choices=[*METHODS, None], default=None)
-        group.add_argument("--device", choices=DEVICES)
+        group.add_argument("--device", type=str, choices=DEVICES)
         group.add_argument("--format", choices=[f.value for f in Format])
+        group.add_argument("--opened-by-hand", type=str)
         group.add_argument("--unreadable", choices=list(Registry.names))
         group.add_argument("--kvs", type=nullable_kvs)
         group.add_argument("--not-a-field", choices=["a"])
@@ -96,7 +99,9 @@ def test_a_field_becomes_what_vllm_makes_of_its_annotation():
         "hf_token": Kind("str"),
         "runner": Kind("choice", ("auto", "generate", "pooling")),
         "format": Kind("choice", ("auto", "hf")),
+        "other_format": Kind("str"),
         "fallback": Kind("choice", ("eager", "lazy")),
+        "opened_by_hand": Kind("str"),
         "rank": Kind("choice", ("1", "8")),
         "level": Kind("choice", ("low", "high")),
         "names": Kind("list"),
