@@ -22,7 +22,8 @@ class NotHttp(Exception):
 class AnswerReader:
     """Feed it what the socket says; `done` is true when the answer is complete.
 
-    status: 0 until the head is complete. lines, size: of the body so far.
+    status: 0 until the head is complete. lines, size: of the body so far. beyond: bytes that came
+    after the answer's end, where there should be none.
     """
 
     keep: bool = False
@@ -31,10 +32,12 @@ class AnswerReader:
     size: int = 0
     done: bool = False
     closes: bool = False
+    beyond: int = 0
     headers: bytes = b""
     kept: list[bytes] = field(default_factory=list)
     _rest: bytes = b""
     _chunked: bool = False
+    _last_chunk: bool = False
     _left: int = 0  # bytes of the body, or of the present chunk with its line end
 
     @property
@@ -51,9 +54,10 @@ class AnswerReader:
         if self._chunked:
             self._chunks(data)
         else:
-            self._count(data)
-            self._left -= len(data)
-            self.done = self._left <= 0
+            self._count(data[: self._left])
+            self.beyond = max(0, len(data) - self._left)
+            self._left = max(0, self._left - len(data))
+            self.done = not self._left
 
     def _head(self, data: bytes) -> bytes:
         data = self._rest + data
@@ -94,9 +98,7 @@ class AnswerReader:
                 size = int(data[place:line_end], 16)
                 place = line_end + 2
                 self._left = size + 2
-                if not size:
-                    self.done = True  # its two last bytes hold nothing
-                    return
+                self._last_chunk = not size
             taken = min(self._left, end - place)
             # The chunk's own line end is not the body's.
             body_end = place + taken - max(0, 2 - (self._left - taken))
@@ -104,6 +106,10 @@ class AnswerReader:
                 self._count(data[place:body_end])
             self._left -= taken
             place += taken
+            if self._last_chunk and not self._left:
+                self.done = True
+                self.beyond = end - place
+                return
 
     def _count(self, body: bytes) -> None:
         self.size += len(body)
