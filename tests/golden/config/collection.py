@@ -1,4 +1,4 @@
-"""Reads the collection of real configurations and the recorded environments of platforms."""
+"""Reads the collection of real configurations and the environments of platforms."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def configurations() -> tuple[Configuration, ...]:
 
 
 def environments() -> tuple[Environment, ...]:
-    """The recorded environments, by name."""
+    """What containers find on the platforms, by name."""
     return tuple(
         Environment(path.stem, **json.loads(path.read_text(encoding="utf-8")))
         for path in sorted(ENVIRONMENTS.glob("*.json"))

@@ -49,7 +49,7 @@ def test_no_placeholder_is_left_in_a_value():
             assert not re.search(r"<your|\{\{|\.\.\.|<hf|<my", value), (configuration.name, value)
 
 
-def test_the_recorded_environments_are_whole():
+def test_the_environments_of_platforms_are_whole():
     found = environments()
     assert len(found) >= 6
     for environment in found:
