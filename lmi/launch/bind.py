@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from lmi.config.spec import ModelSpec
 from lmi.core import ConfigError
@@ -12,15 +13,19 @@ from lmi.models import Store, default_cache
 
 def bind(spec: ModelSpec, environ: Mapping[str, str], progress: Progress) -> BoundSpec:
     """Fetch what the engine needs and decide the rest. Raises ModelError or ConfigError."""
-    degree = _tensor_parallel_degree(spec)
+    degree = tensor_parallel_degree(spec)
     if not cards()[spec.engine].needs_model:
         return BoundSpec(spec, None, degree)
-    store = Store(default_cache(environ), progress=progress)
+    named = spec.server.download_dir
+    store = Store(Path(named) if named else default_cache(environ), progress=progress)
     return BoundSpec(spec, store.get(spec.model, revision=spec.revision).path, degree)
 
 
-def _tensor_parallel_degree(spec: ModelSpec) -> int:
-    """`max` and nothing said mean as many ranks as the engine can use here: one, so far."""
+def tensor_parallel_degree(spec: ModelSpec) -> int:
+    """Ranks that share a copy of the model: `max` and nothing said mean one, so far.
+
+    Raises ConfigError for more than the engine can use. Needs no download and no device.
+    """
     asked = spec.tensor_parallel_degree
     if isinstance(asked, int) and asked > 1:
         raise ConfigError(

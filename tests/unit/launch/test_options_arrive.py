@@ -1,0 +1,99 @@
+"""No setting is ignored: each option that LMI-Dist is said to use changes what somebody is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lmi.config import ModelSpec, resolve
+from lmi.config.options import TABLE, Verdict
+from lmi.core import ConfigError
+from lmi.engines import BoundSpec
+from lmi.engines.lmi_dist import config as dist_config
+from lmi.launch import Address
+from lmi.launch.bind import tensor_parallel_degree
+from lmi.launch.serve import server_config, session_config
+
+MODEL = Path("/models/one")
+
+
+def dist(spec: ModelSpec) -> object:
+    return dist_config(BoundSpec(spec, MODEL))
+
+
+def server(spec: ModelSpec) -> object:
+    return server_config(spec, Address())
+
+
+# An option's key, a text that is not its default, and who must notice.
+NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
+    "option.model_id": ("org/other", lambda spec: spec.model),
+    "option.model_dir": ("/models/other", lambda spec: spec.model),
+    "option.revision": ("main", lambda spec: spec.revision),
+    "option.trust_remote_code": ("true", dist),
+    "option.dtype": ("bf16", dist),
+    "option.max_rolling_batch_size": ("7", dist),
+    "option.max_rolling_batch_prefill_tokens": ("77", dist),
+    "option.max_model_len": ("99", dist),
+    "option.block_size": ("32", dist),
+    "option.kv_cache_memory": ("1GiB", dist),
+    "option.threads": ("1", dist),
+    "option.output_formatter": ("sse", session_config),
+    "option.tgi_compat": ("true", session_config),
+    "option.compat": ("0.25", session_config),
+    "option.strict_parameters": ("true", session_config),
+    "option.predict_timeout": ("5", session_config),
+    "option.model_loading_timeout": ("5", lambda spec: spec.model_loading_timeout),
+    "option.drain_seconds": ("5", server),
+    "retry_threshold": ("9", session_config),
+    "job_queue_size": ("9", session_config),
+    "inference_address": ("http://127.0.0.2:81", server),
+    "max_request_size": ("1000", server),
+    "throttle_error_http_code": ("503", server),
+    "request_id_header_key": ("x-my-id", server),
+    "download_dir": ("/downloads", lambda spec: spec.server.download_dir),
+}
+
+# Read while resolving: what they decide is tested with the configuration.
+DECIDED_WHILE_RESOLVING = {
+    "engine",
+    "option.rolling_batch",
+    "option.task",
+    "option.unknown_options",
+    "option.entryPoint",
+    "features",
+}
+
+
+def spec_of(**options: str) -> ModelSpec:
+    base = {"engine": "lmi-dist", "option.model_id": "org/model"}
+    flags = {**base, **options}
+    if "option.model_dir" in options:
+        del flags["option.model_id"]
+    return resolve(None, {}, flags, installed={"lmi-dist", "echo"}).spec
+
+
+def test_every_option_that_is_said_to_be_used_has_its_proof_here() -> None:
+    used = {o.key for o in TABLE if o.use("lmi-dist").verdict is Verdict.USED}
+    # Its only values beside the default are refused, which the test below holds.
+    used.discard("option.tensor_parallel_degree")
+    assert used - DECIDED_WHILE_RESOLVING == set(NOTICED_BY)
+
+
+@pytest.mark.parametrize("key", NOTICED_BY)
+def test_an_option_arrives(key: str) -> None:
+    text, seen = NOTICED_BY[key]
+    assert seen(spec_of(**{key: text})) != seen(spec_of())
+
+
+@pytest.mark.parametrize("text", ["1", "max"])
+def test_one_device_is_what_a_degree_of_one_and_max_mean(text: str) -> None:
+    assert tensor_parallel_degree(spec_of(**{"option.tensor_parallel_degree": text})) == 1
+
+
+def test_more_ranks_than_the_engine_has_are_refused_with_what_works() -> None:
+    with pytest.raises(ConfigError, match="expected 1 or max") as refused:
+        tensor_parallel_degree(spec_of(**{"option.tensor_parallel_degree": "2"}))
+    assert "option.tensor_parallel_degree='2'" in str(refused.value)
