@@ -22,11 +22,13 @@ COPY pyproject.toml README.md LICENSE ./
 COPY locks locks
 COPY tools/setup.py tools/setup.py
 COPY lmi/__init__.py lmi/__init__.py
-# The file system of a running container may be read-only: the byte code is made here.
+# A running container can't write beside the sources: the byte code is made here. Its time-out is
+# raised from 60 s a file, which a busy builder may need.
 ARG TORCH_LINKS=
 RUN --mount=type=secret,id=ca --mount=type=secret,id=sources \
     if [ -f /run/secrets/sources ]; then . /run/secrets/sources; fi \
-    && export LMI_TORCH_LINKS="${TORCH_LINKS}" UV_COMPILE_BYTECODE=1 UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
+    && export LMI_TORCH_LINKS="${TORCH_LINKS}" UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
+        UV_COMPILE_BYTECODE=1 UV_COMPILE_BYTECODE_TIMEOUT=900 \
     && python3 tools/setup.py serve
 COPY lmi lmi
 RUN python3 -m compileall -q lmi
