@@ -24,7 +24,10 @@ def check(folder: Folder = None, sets: Sets = None, as_json: AsJson = False) -> 
     lmi check --set option.model_id=org/model --set option.dtype=bf16
     """
     with told(as_json=as_json):
+        from lmi.launch.preflight import preflight
+
         resolved = resolution(folder, sets)
+        preflight(resolved)
         if as_json:
             sys.stdout.write(json.dumps(document(resolved), indent=2) + "\n")
         else:

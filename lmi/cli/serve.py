@@ -38,7 +38,7 @@ def serve(
         extra = {} if model is None else {"option.model_id": model}
         resolved = resolution(folder, sets, extra)
         logs.configure(log_level)
-        from lmi.launch import Address
-        from lmi.launch import serve as run
+        from lmi.launch.serve import Address
+        from lmi.launch.serve import serve as run
 
         run(resolved, os.environ, Address(host, port))

@@ -14,12 +14,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class BoundSpec:
-    """All decided: nothing of ours says "auto" or "max" any more.
+    """What an engine is loaded from.
 
     path: the folder with the model's files, None for an engine that needs no model.
-    tensor_parallel_degree: ranks that share one copy of the model.
     """
 
     spec: ModelSpec
     path: Path | None
-    tensor_parallel_degree: int = 1

@@ -21,6 +21,7 @@ from lmi.config import Resolution
 from lmi.config.spec import ModelSpec
 from lmi.core import ConfigError, Engine, EngineDead
 from lmi.launch.bind import bind
+from lmi.launch.preflight import preflight
 from lmi.launch.progress import Reporter, reporter
 from lmi.schemas import SchemaConfig
 from lmi.session import Session, SessionConfig
@@ -38,6 +39,7 @@ class Address:
 
 def serve(resolution: Resolution, environ: Mapping[str, str], address: Address) -> None:
     """Serve until SIGTERM or SIGINT. Raises LmiError when the model can't be served."""
+    preflight(resolution)
     spec = resolution.spec
     config = server_config(spec, address)
     log.info("%s: engine %s: %s", spec.name, spec.engine, spec.reason)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from lmi.config import ModelSpec, resolve
+from lmi.config import ModelSpec, Resolution, resolve
 from lmi.config.options import TABLE, Verdict
 from lmi.core import ConfigError
 from lmi.engines import BoundSpec
 from lmi.engines.lmi_dist import config as dist_config
-from lmi.launch import Address
-from lmi.launch.bind import tensor_parallel_degree
-from lmi.launch.serve import server_config, session_config
+from lmi.launch.preflight import preflight
+from lmi.launch.serve import Address, server_config, session_config
 
 MODEL = Path("/models/one")
 
@@ -67,12 +66,16 @@ DECIDED_WHILE_RESOLVING = {
 }
 
 
-def spec_of(**options: str) -> ModelSpec:
+def resolution_of(**options: str) -> Resolution:
     base = {"engine": "lmi-dist", "option.model_id": "org/model"}
     flags = {**base, **options}
     if "option.model_dir" in options:
         del flags["option.model_id"]
-    return resolve(None, {}, flags, installed={"lmi-dist", "echo"}).spec
+    return resolve(None, {}, flags, installed={"lmi-dist", "echo"})
+
+
+def spec_of(**options: str) -> ModelSpec:
+    return resolution_of(**options).spec
 
 
 def test_every_option_that_is_said_to_be_used_has_its_proof_here() -> None:
@@ -90,10 +93,10 @@ def test_an_option_arrives(key: str) -> None:
 
 @pytest.mark.parametrize("text", ["1", "max"])
 def test_one_device_is_what_a_degree_of_one_and_max_mean(text: str) -> None:
-    assert tensor_parallel_degree(spec_of(**{"option.tensor_parallel_degree": text})) == 1
+    preflight(resolution_of(**{"option.tensor_parallel_degree": text}))
 
 
-def test_more_ranks_than_the_engine_has_are_refused_with_what_works() -> None:
-    with pytest.raises(ConfigError, match="expected 1 or max") as refused:
-        tensor_parallel_degree(spec_of(**{"option.tensor_parallel_degree": "2"}))
-    assert "option.tensor_parallel_degree='2'" in str(refused.value)
+def test_more_ranks_than_the_engine_has_are_refused_with_origin_and_what_works() -> None:
+    with pytest.raises(ConfigError, match="expected 1, or max") as refused:
+        preflight(resolution_of(**{"option.tensor_parallel_degree": "2"}))
+    assert "--set option.tensor_parallel_degree" in refused.value.source
