@@ -11,7 +11,8 @@ from tests.contract.dist_subjects import dist_subject, write_model
 from tests.contract.subject import Subject
 from tests.contract.suite import CHECKS, Check
 
-pytestmark = pytest.mark.slow
+# On a busy machine each of several starts takes a minute.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 @pytest.fixture(scope="module", params=["in process", "own process"])
