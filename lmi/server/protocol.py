@@ -2,6 +2,9 @@
 
 A head is what comes before the body: the request line and the headers. Its size is counted in bytes
 as they come from the socket, and its time from the connection's start or from its first byte.
+
+uvicorn also tells only the newest of a connection's pipelined requests that the client left. Here
+all are told: a generation must not go on for nobody.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 import asyncio
 from http import HTTPStatus
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lmi.server.config import ServerConfig
 from lmi.server.errors import pretty
@@ -25,10 +28,14 @@ def bounded(config: ServerConfig) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            self._cycles: list[RequestResponseCycle] = []
             self._time_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            for cycle in self._cycles:
+                cycle.disconnected = True
+                cycle.message_event.set()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -43,15 +50,23 @@ def bounded(config: ServerConfig) -> type[HttpToolsProtocol]:
 
         def on_message_begin(self) -> None:
             super().on_message_begin()
-            self._in_head = True
-            self._head_size = 0
             if self._head_timer is None:
                 self._time_head()
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            self._head_size = 0
             self._stop_timer()
             super().on_headers_complete()
+            self._cycles.append(self.cycle)
+
+        def on_message_complete(self) -> None:
+            self._in_head = True
+            super().on_message_complete()
+
+        def on_response_complete(self) -> None:
+            self._cycles = [cycle for cycle in self._cycles if not cycle.response_complete]
+            super().on_response_complete()
 
         def send_400_response(self, msg: str) -> None:
             self._refuse(HTTPStatus.BAD_REQUEST, msg)

@@ -102,6 +102,10 @@ async def serve(
         loop.add_signal_handler(number, leave)
     try:
         await server.serve([listener])
+    except asyncio.CancelledError:
+        server.force_exit = True
+        await server.shutdown([listener])
+        raise
     finally:
         for number in _SIGNALS:
             loop.remove_signal_handler(number)
