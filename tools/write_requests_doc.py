@@ -1,0 +1,138 @@
+"""Write docs/requests.md from the models that parse the bodies; `--check` fails if it is stale."""
+
+# ruff: noqa: E501 a row of a Markdown table has no line ends
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from lmi.schemas import LmiBody, LmiParameters
+from lmi.schemas.unknown import NOT_AVAILABLE, NOT_HONOURED
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "requests.md"
+
+INTRO = """\
+# Requests and replies
+
+<!-- Written by tools/write_requests_doc.py from lmi/schemas/body.py: `make docs` writes it anew. -->
+
+`POST /invocations` (or `/predictions/{model}`, `/models/{model}/invoke`) takes a JSON object:
+
+"""
+
+FORMS = """
+## Replies
+
+Golden answers for every case are in `tests/golden/api`, one folder for each form.
+
+| `option.compat` | not streamed | streamed | sampling without `do_sample` |
+|---|---|---|---|
+| `0.36` (default) | `{"generated_text": …}` | jsonlines: `{"token": {"id", "text", "log_prob"}}`, the last line \
+also has `generated_text` | if a `temperature` is given |
+| `0.36` with `option.tgi_compat=true` | the same in a list of one, with `details` | events; tokens have `logprob` \
+and `special` | if a `temperature` is given |
+| `0.25` | `{"generated_text": …}` | jsonlines: `{"outputs": ["text"]}` | never |
+| `async` | `{"generated_text": …}` and a line end | jsonlines: `{"index", "token", "generated_text", "details"}`, \
+then blank lines | always |
+
+`output_formatter` (of the model or of a request) overrides the format: `json`, `jsonlines`, `sse` or `none` (the bare
+text). Form `async` knows no formatters. A list of `inputs` is answered by a list, in order; an input that failed has an
+object with `error` in its place. Several answers (`n`, `best_of`) are one object whose `details` hold the others as
+`best_of_sequences`; they can't be streamed, except in form `async`, whose lines have an index.
+
+| finish reason | `0.36` | `0.25` | `async` |
+|---|---|---|---|
+| `max_new_tokens` reached | `length` | `length` | `length` |
+| end-of-sequence token | `eos_token` | `eos_token` | `stop` |
+| stop sequence | `eos_token` | `stop_sequence` | `stop` |
+
+## Errors
+
+Before the first byte an error is a status with a JSON body; after it, the last line or event of the stream.
+
+| status | when |
+|---|---|
+| 400 | several models and no name |
+| 404 | no such path or model |
+| 408 | the body did not arrive in time |
+| 413 | the body is larger than `max_request_size` |
+| 424 | the body is wrong (the text names the field), the prompt is too long, or the engine failed this request |
+| 429 | the queue is full; `Retry-After` tells the seconds (`throttle_error_http_code` changes the status) |
+| 500 | the engine was lost while it worked on the request |
+| 503 | the model is loading, restarting or draining |
+| 507 | out of memory |
+
+"""
+
+UNKNOWN = """\
+## Unknown parameters
+
+A parameter that nobody knows is ignored, named in the header `x-lmi-ignored-parameters` with the nearest known name, and
+said once in the log. `option.strict_parameters=true` refuses it instead. These are known and have no effect:
+"""
+
+
+def page() -> str:
+    """The page's text."""
+    parts = [INTRO, table(LmiBody), "\n## parameters\n\n", table(LmiParameters), FORMS, UNKNOWN]
+    parts.append(", ".join(f"`{name}`" for name in sorted(NOT_HONOURED)) + ".\n")
+    refused = ", ".join(f"`{name}`" for name in sorted(NOT_AVAILABLE))
+    parts.append(f"These ask for what is not available, and are refused: {refused}.\n")
+    return "".join(parts)
+
+
+def table(model: type[BaseModel]) -> str:
+    """The fields of a body: name, type, bounds, meaning."""
+    schema = model.model_json_schema()
+    rows = ["| field | type | meaning |\n|---|---|---|\n"]
+    for name, field in schema["properties"].items():
+        rows.append(f"| `{name}` | {kind(field)} | {field.get('description', '')} |\n")
+    return "".join(rows)
+
+
+def kind(field: dict[str, Any]) -> str:
+    """A JSON schema's type in words."""
+    if "anyOf" in field:
+        kinds = [kind(each) for each in field["anyOf"] if each.get("type") != "null"]
+        return " or ".join(dict.fromkeys(kinds))
+    if "$ref" in field:
+        return "object"
+    if field["type"] == "array":
+        return f"list of {kind(field['items'])}"
+    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "boolean"}
+    return words[field["type"]] + bounds(field)
+
+
+def bounds(field: dict[str, Any]) -> str:
+    """What a number may be."""
+    signs = {
+        "minimum": "from {}",
+        "exclusiveMinimum": "above {}",
+        "maximum": "to {}",
+        "exclusiveMaximum": "below {}",
+    }
+    found = [text.format(field[key]) for key, text in signs.items() if key in field]
+    return " " + " ".join(found) if found else ""
+
+
+def main(arguments: list[str]) -> int:
+    text = page()
+    if arguments == ["--check"]:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+            print(f"{PAGE.relative_to(ROOT)} is stale: make docs", file=sys.stderr)
+            return 1
+        return 0
+    if arguments:
+        print("usage: write_requests_doc.py [--check]", file=sys.stderr)
+        return 2
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
