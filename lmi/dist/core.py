@@ -268,6 +268,7 @@ def _info(config: DistConfig, loaded: Loaded, size: Size) -> EngineInfo:
         ("device", str(loaded.device)),
         ("dtype", str(loaded.dtype).removeprefix("torch.")),
         ("threads", str(torch.get_num_threads())),
+        ("linear layers", f"{loaded.packed_linears} packed" if loaded.packed_linears else "plain"),
         ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
         ("context", f"{size.max_model_len} tokens" + (f" ({size.note})" if size.note else "")),
         (

@@ -25,6 +25,7 @@ from lmi.dist.adapters import ADAPTERS, OWN_ATTENTION, adapter_of
 from lmi.dist.attention import ATTENTION_NAME, interface
 from lmi.dist.config import DistConfig
 from lmi.dist.device import choose_device, choose_dtype
+from lmi.dist.linear import pack_linears, packing_works
 from lmi.dist.probe import (
     LayerFacts,
     Probe,
@@ -49,7 +50,8 @@ class Loaded:
 
     forward_arguments: what its forward wants beside ids and positions. keeps_logits: whether it
     takes `logits_to_keep`. layers: its attention layers in order. reference: the logits of its own
-    attention for `probe_ids`, (tokens, vocabulary), for the check of ours.
+    attention for `probe_ids`, (tokens, vocabulary), for the check of ours. packed_linears: layers
+    whose weight is packed for the processor.
     """
 
     model: PreTrainedModel
@@ -64,6 +66,7 @@ class Loaded:
     layers: list[LayerFacts]
     probe_ids: list[int]
     reference: torch.Tensor
+    packed_linears: int
 
     def logits(
         self, token_ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor
@@ -143,6 +146,8 @@ def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
     probe_ids = [(7 * i + 3) % vocab_size for i in range(PROBE_TOKENS)]
     ids = torch.tensor([probe_ids], device=device)
     reference = model(ids, use_cache=False).logits[0].float()
+    packs = device.type == "cpu" and packing_works(dtype)
+    packed = pack_linears(model) if packs else 0
     signature = inspect.signature(model.forward).parameters
     return Loaded(
         model=model,
@@ -157,6 +162,7 @@ def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
         layers=[],
         probe_ids=probe_ids,
         reference=reference,
+        packed_linears=packed,
     )
 
 

@@ -106,14 +106,17 @@ def _by_candidates(
     groups: dict[int, list[int]] = {}
     for row in rows:
         request = sequences[row].request
-        top_k = min(request.top_k, vocabulary)
-        if top_k == 0 and request.top_p >= 1.0:
+        if request.top_k == 0 and request.top_p >= 1.0:
             size = 0
         else:
-            wanted = top_k or CANDIDATES[-1]
-            size = next((c for c in CANDIDATES if wanted <= c < vocabulary), vocabulary)
+            size = _candidates(request.top_k or CANDIDATES[0], vocabulary)
         groups.setdefault(size, []).append(row)
     return groups
+
+
+def _candidates(wanted: int, vocabulary: int) -> int:
+    """The smallest candidate set that holds `wanted` tokens."""
+    return next((size for size in CANDIDATES if wanted <= size < vocabulary), vocabulary)
 
 
 def _scaled(logits: torch.Tensor, sequences: list[Sequence], rows: list[int]) -> torch.Tensor:
@@ -127,7 +130,7 @@ def _scaled(logits: torch.Tensor, sequences: list[Sequence], rows: list[int]) ->
 def _draw_truncated(
     scaled: torch.Tensor, sequences: list[Sequence], rows: list[int], size: int
 ) -> dict[int, int]:
-    """Draw among the `size` largest; rows whose top-p reaches beyond them take the whole sort."""
+    """Draw among the `size` largest; rows whose top-p reaches beyond them get a larger set."""
     values, ids = torch.topk(scaled, size, dim=-1)
     device = scaled.device
     requests = [sequences[row].request for row in rows]
@@ -147,9 +150,8 @@ def _draw_truncated(
     if size < scaled.shape[1] and any(short):
         beyond = [i for i, flag in enumerate(short) if flag]
         within = [i for i, flag in enumerate(short) if not flag]
-        tokens = _draw_truncated(
-            scaled[beyond], sequences, [rows[i] for i in beyond], scaled.shape[1]
-        )
+        larger = _candidates(size + 1, scaled.shape[1])
+        tokens = _draw_truncated(scaled[beyond], sequences, [rows[i] for i in beyond], larger)
         if within:
             tokens |= _draw_truncated(scaled[within], sequences, [rows[i] for i in within], size)
         return tokens

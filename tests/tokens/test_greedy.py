@@ -107,7 +107,12 @@ def test_other_families_give_the_tokens_of_generate_too(
 ) -> None:
     expected = reference(family, new_tokens=20)
     config = DistConfig(
-        expected.folder, dtype="float32", max_batch=12, prefill_tokens=60, kv_blocks=40
+        expected.folder,
+        dtype="float32",
+        max_batch=12,
+        prefill_tokens=60,
+        block_size=4,
+        kv_blocks=100,
     )
     stats = serve(config, expected, order=SHUFFLED, at_once=16, bystanders=BYSTANDERS)
     assert stats.chunks > 10
