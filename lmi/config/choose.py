@@ -53,7 +53,8 @@ _MPI_PREFERENCE = ("trtllm", "lmi-dist", "vllm", "deepspeed")
 class Question:
     """What the choice depends on. model: the model's config.json where one is at hand.
 
-    unable: engines that would refuse an option that is set.
+    unable: engines that would refuse an option that is set. async_mode: asked for, which makes
+    `disable` mean the asynchronous engine of 0.36 instead of no batching at all.
     """
 
     engine: str | None = None
@@ -65,6 +66,7 @@ class Question:
     model: Mapping[str, object] | None = None
     classic_model: bool = False
     unable: frozenset[str] = frozenset()
+    async_mode: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +160,16 @@ def _by_features(question: Question, installed: Collection[str]) -> Choice | Non
     """
     if not question.features or _generates(question) is False:
         return None
-    if question.rolling_batch == "disable" and question.engine == "MPI":
+    if _unbatched(question):
         return None
     for feature in ("lmi-dist", "vllm", "trtllm"):
         if feature in question.features and feature in installed:
             return Choice(feature, f"SERVING_FEATURES has {feature}", "SERVING_FEATURES")
     return None
+
+
+def _unbatched(question: Question) -> bool:
+    return question.rolling_batch == "disable" and not question.async_mode
 
 
 def _by_model(question: Question, installed: Collection[str]) -> Choice:
@@ -172,7 +178,7 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
         return Choice(
             "python", f"{_kind(question)} needs a task of transformers, not text generation"
         )
-    if question.rolling_batch == "disable":
+    if _unbatched(question):
         return Choice(
             "python",
             "option.rolling_batch=disable asks for no continuous batching",

@@ -78,7 +78,7 @@ class Resolution:
 
 
 # What the engine was chosen from; an explicit file says the outcome instead.
-_CHOICE = frozenset({"engine", "option.rolling_batch", "features"})
+_CHOICE = frozenset({"engine", "option.rolling_batch"})
 _CHOSEN: Mapping[str, Mapping[str, str]] = {
     "lmi-dist": {"engine": "lmi-dist"},
     "vllm": {"engine": "vLLM"},

@@ -188,6 +188,7 @@ def _question(
         model=model,
         classic_model=folder is not None and folder.classic,
         unable=unable(values, unknown),
+        async_mode=get(values, "option.async_mode") is True,
     )
 
 

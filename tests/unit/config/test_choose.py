@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -98,6 +99,13 @@ def test_an_images_features_decide_what_nobody_else_does(
     assert choose(Question(features=features, model=LLAMA), ALL).engine == chosen
     named = Question(features=features, rolling_batch="deepspeed", model=LLAMA)
     assert choose(named, ALL).engine == "deepspeed"
+
+
+def test_disable_beats_the_images_features_unless_async_mode_is_asked_for() -> None:
+    for features, chosen in ((("trtllm",), "trtllm"), ((), "vllm")):
+        question = Question(rolling_batch="disable", features=features, model=LLAMA)
+        assert choose(question, ALL).engine == "python"
+        assert choose(replace(question, async_mode=True), ALL).engine == chosen
 
 
 def test_features_that_are_not_installed_are_told_in_the_reason() -> None:

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import random
 from functools import cache
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lmi.config.nearest import Names, distance
+from tests.unit.config.harness import misspelt
 
 _WORDS = st.text(alphabet="abc_", max_size=7)
+
+
+@st.composite
+def _pairs(draw: st.DrawFn) -> tuple[str, str]:
+    """A word and what a few edits make of it."""
+    word = draw(_WORDS)
+    seed = draw(st.integers(0, 2**32))
+    edited, rng = word, random.Random(seed)
+    for _ in range(draw(st.integers(0, 3))):
+        edited = misspelt(edited, rng) if len(edited) > 1 else "ab"
+    return word, edited
 
 
 def _reference(one: str, other: str) -> int:
@@ -28,13 +41,15 @@ def _reference(one: str, other: str) -> int:
     return between(len(one), len(other))
 
 
-@given(_WORDS, _WORDS, st.integers(0, 8))
-def test_the_distance_is_the_recurrences(one: str, other: str, most: int) -> None:
+@given(_pairs(), st.integers(0, 8))
+def test_the_distance_is_the_recurrences(pair: tuple[str, str], most: int) -> None:
+    one, other = pair
     assert distance(one, other, most) == min(_reference(one, other), most + 1)
 
 
-@given(_WORDS, _WORDS)
-def test_the_distance_is_symmetric(one: str, other: str) -> None:
+@given(_pairs())
+def test_the_distance_is_symmetric(pair: tuple[str, str]) -> None:
+    one, other = pair
     assert distance(one, other, 8) == distance(other, one, 8)
 
 

@@ -150,11 +150,13 @@ def test_the_only_child_of_a_folder_is_the_models_folder(tmp_path: Path) -> None
     assert spec.name == "model_1"
 
 
-def test_a_folder_with_a_second_child_is_taken_as_it_is(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["a-folder", "z-folder", "file.txt"])
+def test_a_folder_with_a_second_child_is_taken_as_it_is(tmp_path: Path, other: str) -> None:
     inner = tmp_path / "model-1"
     inner.mkdir()
     (inner / "serving.properties").write_text("option.dtype=no such type")
-    (tmp_path / "other").touch()
+    second = tmp_path / other
+    second.touch() if second.suffix else second.mkdir()
     spec = resolve(tmp_path, {"HF_MODEL_ID": "org/model"}, installed=HERE).spec
     assert spec.folder == tmp_path
 
