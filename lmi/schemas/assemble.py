@@ -47,9 +47,12 @@ class Transcript:
         """Take a delta in; its choice, as it is now."""
         choice = self.choices[delta.choice]
         tokens = delta.tokens
-        choice.count += len(tokens)
-        for token in tokens:
-            choice.pieces.append(token.text)
+        if len(tokens) == 1:
+            choice.count += 1
+            choice.pieces.append(tokens[0].text)
+        else:
+            choice.count += len(tokens)
+            choice.pieces += [token.text for token in tokens]
         if self.keep_tokens:
             choice.tokens.extend(tokens)
         if delta.prompt:

@@ -97,18 +97,25 @@ def _extras(shape: Shape, transcript: Transcript, choice: Choice) -> dict[str, o
 class JsonLines(StreamReply):
     """A line for each token; the last one also has the text and, if asked for, details."""
 
-    __slots__ = ("_after", "_before", "_logprob", "_shape")
+    __slots__ = ("_after", "_before", "_logprob", "_shape", "_start")
 
     def __init__(self, shape: Shape, before: str = "", after: str = "\n") -> None:
         # The top tokens are shown at the end, so the tokens must be kept until then.
         super().__init__(1, keep_tokens=shape.details and shape.top_tokens)
         self._shape = shape
         self._before = before + '{"token": '
+        self._start = self._before + '{"id": '
         self._logprob = f', "{shape.logprob_key}": '
         self._after = after
 
     def _token(self, token: Token, index: int) -> str:
-        return f"{self._before}{self._object(token)}}}{self._after}"
+        if token.special and self._shape.mark_special:
+            return f"{self._before}{self._object(token)}}}{self._after}"
+        # One format for the whole line: this is done for every token of every stream.
+        return (
+            f'{self._start}{token.id}, "text": {text(token.text)}'
+            f"{self._logprob}{number(token.logprob)}}}}}{self._after}"
+        )
 
     def _object(self, token: Token) -> str:
         special = ', "special": true' if self._shape.mark_special and token.special else ""

@@ -20,9 +20,7 @@ def number(value: float | None) -> str:
     """A log probability."""
     if value is None:
         return "null"
-    if not math.isfinite(value):
-        value = _FLOOR
-    return repr(value)
+    return repr(value if math.isfinite(value) else _FLOOR)
 
 
 def compose(value: object) -> str:

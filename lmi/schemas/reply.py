@@ -89,11 +89,10 @@ class StreamReply(ABC):
         choice = self._transcript.add(delta)
         tokens = delta.tokens
         index = delta.choice
-        if delta.finish is None:
-            if len(tokens) == 1:
-                data = self._token(tokens[0], index)
-            else:
-                data = "".join([self._token(token, index) for token in tokens])
+        if delta.finish is None and len(tokens) == 1:
+            data = self._token(tokens[0], index)
+        elif delta.finish is None:
+            data = "".join([self._token(token, index) for token in tokens])
         elif delta.error is not None or delta.finish is Finish.ERROR:
             return self.fail(delta.error or LmiError("the generation failed"))
         else:

@@ -115,21 +115,24 @@ class Live:
         if error is None:
             self._emit(last=True)
         else:
-            self._guarded(lambda: self._sink.fail(error))
+            try:
+                self._sink.fail(error)
+            except Exception:
+                self._undelivered()
 
     def _emit(self, last: bool) -> None:
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        self._guarded(lambda: self._sink.write(data, last))
-
-    def _guarded(self, deliver: Callable[[], None]) -> None:
         try:
-            deliver()
+            self._sink.write(data, last)
         except Exception:
-            # A front's fault harms its own request only: the loop serves all others.
-            log.exception("a reply could not be delivered")
-            self.cancel()
+            self._undelivered()
+
+    def _undelivered(self) -> None:
+        # A front's fault harms its own request only: the loop serves all others.
+        log.exception("a reply could not be delivered")
+        self.cancel()
 
     def _time(self, now: float) -> None:
         if self._last_token:
