@@ -164,7 +164,7 @@ class WindowDetokenizer:
     def _take(self, text: str) -> str:
         known = self._text
         if not text.startswith(known):  # its last character was unfinished, and is now
-            known = known.rstrip(_UNKNOWN)
+            known = known.removesuffix(_UNKNOWN)
         fresh = text[len(known) :]
         if len(self._ids) > _WINDOW_TOKENS:
             self._ids = self._ids[-_WINDOW_TOKENS:]

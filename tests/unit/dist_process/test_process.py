@@ -125,6 +125,12 @@ def test_a_refusal_of_the_front_is_raised_at_once(process: ProcessEngine) -> Non
     assert process.poll(0) == []
 
 
+def test_counts_without_a_limit_reach_the_worker(process: ProcessEngine) -> None:
+    sampling = Sampling(max_new_tokens=10**30, top_k=10**30, seed=2**64 - 1)
+    said = drive_one(process, GenerationRequest(1, (50,), sampling))
+    assert said.finish is Finish.EOS
+
+
 def test_cancel_takes_effect_within_a_step(folder: Path) -> None:
     with closing(start(folder, step_seconds=0.02)) as engine:
         request = GenerationRequest(1, (50,), Sampling(max_new_tokens=4000, ignore_eos=True))

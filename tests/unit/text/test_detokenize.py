@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.text import TextStream
+from lmi.text.detokenize import WindowDetokenizer, prime
 from tests.support.trained_tokenizers import CORPUS, KINDS, Kind
 
 # Plain, combining and joined characters, some outside the basic plane, and U+FFFD itself.
@@ -119,6 +120,39 @@ def test_a_character_that_the_prompt_began_is_finished(kinds: dict[str, Kind], n
     for cut in range(1, len(ids) + 1):
         whole_characters = kind.rust.decode(ids[:cut]).rstrip("\ufffd")
         assert whole_characters + stream(kind, ids[:cut], ids[cut:]) == "x🫠y"
+
+
+@pytest.mark.parametrize("name", ["byte_level", "byte_fallback"])
+def test_a_finished_and_an_unfinished_character_may_be_in_one_answer(
+    kinds: dict[str, Kind], name: str
+) -> None:
+    kind = kinds[name]
+    ids = kind.rust.encode("x🫠🫠", add_special_tokens=False).ids
+    start = kind.rust.encode("x", add_special_tokens=False).ids
+    whole_character = (len(ids) - len(start)) // 2
+    left = 3 if name == "byte_fallback" else 1
+    for cut in (1, 2):
+        answer = stream(kind, ids[: len(start) + cut], ids[len(start) + cut : -1])
+        assert answer == "🫠" + "\ufffd" * left
+    assert whole_character >= 3
+
+
+# Only the bytes tell a U+FFFD that is meant from one that stands for an open character.
+MEANT = TEXTS.filter(lambda text: "\ufffd" not in text)
+
+
+@settings(max_examples=60, deadline=None)
+@given(prompt=MEANT, answer=MEANT, cut=st.integers(0, 3))
+def test_a_window_over_bytes_says_what_the_table_says(
+    kinds: dict[str, Kind], prompt: str, answer: str, cut: int
+) -> None:
+    kind = kinds["byte_level"]
+    ids = kind.rust.encode(prompt + answer, add_special_tokens=False).ids
+    start = max(0, len(kind.rust.encode(prompt, add_special_tokens=False).ids) - cut)
+    window = WindowDetokenizer(lambda some: kind.rust.decode(some, skip_special_tokens=False))
+    prime(window, ids[:start], frozenset())
+    said = "".join([window.push(token_id) for token_id in ids[start:]]) + window.flush()
+    assert said == stream(kind, ids[:start], ids[start:], skip=False)
 
 
 @pytest.mark.parametrize("name", ["byte_level", "byte_fallback"])
