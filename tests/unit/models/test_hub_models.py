@@ -52,6 +52,13 @@ def test_a_model_comes_with_the_files_that_serve_it(tmp_path, hub):
     assert [done for _, done, _ in seen] == sorted({done for _, done, _ in seen})
 
 
+def test_a_name_is_no_pattern(tmp_path, hub):
+    hub.repos[REPO] = {**model_files(), "a[b]*.json": b"1", "ab.json": b"2"}
+    model = store(tmp_path, hub).get(REPO)
+    assert (model.path / "a[b]*.json").read_bytes() == b"1"
+    assert model.files == tuple(sorted([*WANTED, "a[b]*.json", "ab.json"]))
+
+
 def test_what_is_there_is_not_fetched_again(tmp_path, hub):
     first = store(tmp_path, hub).get(REPO)
     hub.asked.clear()

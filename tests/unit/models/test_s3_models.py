@@ -8,7 +8,8 @@ import pytest
 
 from lmi.core import ModelError
 from lmi.models import Store
-from lmi.models.s3 import s3_client
+from lmi.models.place import s3_prefix
+from lmi.models.s3 import S3Source, s3_client
 from tests.support.model_folders import model_files, write
 
 pytestmark = pytest.mark.slow  # starts moto's server
@@ -116,6 +117,28 @@ def test_a_download_that_fails_leaves_nothing_that_looks_complete_and_is_resumed
     assert sorted(p.name for p in model.path.iterdir()) == sorted(model.files)
     assert seen[0][1] >= 0
     assert [p.name for p in (tmp_path / "s3").iterdir() if p.name.endswith(".partial")] == []
+
+
+def test_an_upload_that_fails_leaves_no_config_that_would_make_it_a_model(tmp_path, s3):
+    folder = write(tmp_path / "model", {n: model_files()[n] for n in WANTED})
+
+    def lose_a_file(phase, done, total):
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+
+    with pytest.raises(ModelError, match=rf"can't read {folder}/tokenizer\.json: No such file"):
+        Store(tmp_path, progress=lose_a_file).put(folder, URL)
+    keys = [entry["Key"] for entry in s3.list_objects_v2(Bucket="models").get("Contents", ())]
+    assert "team/tiny/config.json" not in keys
+
+
+def test_what_changes_while_it_is_fetched_is_not_taken(tmp_path, s3):
+    upload(s3, model_files())
+    source = S3Source(s3_prefix(URL), tmp_path)
+    assert len(source.files()) == len(WANTED)
+    upload(s3, {"tokenizer.json": b"longer than it was"})
+    with pytest.raises(ModelError, match=r"tokenizer\.json: 18 bytes came where 2 were listed"):
+        source.fetch(lambda *_: None)
+    assert [p for p in (tmp_path / "s3").iterdir() if not p.name.startswith(".")] == []
 
 
 def test_two_servers_on_one_cache_get_one_whole_copy(tmp_path, s3):
