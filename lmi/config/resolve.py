@@ -19,6 +19,7 @@ from lmi.config.judge import defaults, judge, unable
 from lmi.config.options import FOREIGN_ENGINES, spellings
 from lmi.config.problems import ConfigErrors
 from lmi.config.resolution import Fate, Resolution, Setting
+from lmi.config.secure import violations
 from lmi.config.sources import Candidate
 from lmi.config.values import Values, get, merge, text_of
 from lmi.config.variables import VARIABLES, Layer
@@ -63,6 +64,7 @@ def resolve(
         unknown = []  # they belong to that engine, which is the problem
     judgement = judge(values, unknown, engine=engine, own_code=own_code, tolerant=tolerant)
     problems += judgement.problems
+    problems += violations(environ, values, found)
     if choice is not None:
         problems += _contradictions(choice, values, found, installed)
     if problems or choice is None:

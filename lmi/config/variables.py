@@ -142,9 +142,9 @@ _KNOWN = (
     Variable("LMI_DEBUG_NSYS_ENABLED", doc="run under nsys by hand"),
     Variable("SAGEMAKER_MULTI_MODEL", doc="several models: one is served here"),
     Variable("SAGEMAKER_HEALTH_CHECK_OVERRIDE", doc="/ping follows the engine itself"),
-    Variable("SAGEMAKER_SECURE_MODE", doc="not enforced here"),
-    Variable("SAGEMAKER_SECURITY_CONTROLS", doc="not enforced here"),
-    Variable("SAGEMAKER_UNTRUSTED_CHANNELS", doc="not enforced here"),
+    Variable("SAGEMAKER_SECURE_MODE", doc="true: what the next two forbid stops start-up"),
+    Variable("SAGEMAKER_SECURITY_CONTROLS", doc="what secure mode forbids"),
+    Variable("SAGEMAKER_UNTRUSTED_CHANNELS", doc="folders that secure mode looks through"),
     Variable("SAGEMAKER_SERVE_SECRET_KEY", doc="key of model-builder archives", secret=True),
 )
 VARIABLES: Mapping[str, Variable] = {
