@@ -147,11 +147,13 @@ def every_choice_has_its_own_finish(subject: Subject, engine: Engine) -> None:
 def the_prompt_comes_back_with_logprobs_where_asked(subject: Subject, engine: Engine) -> None:
     observer = subject.observe(engine)
     prompt = subject.prompt(9)
-    asked = observer.submit(prompt, Sampling(max_new_tokens=3, prompt_logprobs=True, logprobs=2))
+    sampling = Sampling(max_new_tokens=3, prompt_logprobs=True, logprobs=2, n=2, best_of=2)
+    asked = observer.submit(prompt, sampling)
     plain = observer.submit(prompt, Sampling(max_new_tokens=3))
     finish_all(subject, observer, [asked, plain])
     require(not plain.reply.prompt, Invariant.TOKENS, "a prompt came back unasked")
-    shown = asked.reply.prompt
+    require(not asked.replies[1].prompt, Invariant.TOKENS, "it came with the second choice too")
+    shown = asked.replies[0].prompt
     require(tuple(token.id for token in shown) == prompt, Invariant.TOKENS, f"{shown}")
     require(shown[0].logprob is None, Invariant.TOKENS, f"the first has a logprob: {shown[0]}")
     rest = all(token.logprob is not None and token.logprob <= 1e-6 for token in shown[1:])

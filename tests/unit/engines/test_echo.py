@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.core import BadPayload, EngineDead, Finish, GenerationRequest, Sampling, TooLong
@@ -29,11 +29,13 @@ def run(engine: EchoEngine, request: GenerationRequest) -> tuple[str, Finish | N
     return text, finish
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cs"])))
 def test_decoding_is_the_inverse_of_encoding(text: str) -> None:
     assert decode(encode(text)) == text
 
 
+@settings(deadline=None)
 @given(
     period=token_ids,
     length=st.integers(1, 40),
@@ -55,6 +57,7 @@ def test_an_answer_is_the_decoding_of_its_ids_however_often_it_repeats(
     assert ranked == {logprobs or 0}
 
 
+@settings(deadline=None)
 @given(
     text=st.text("abcé", min_size=1, max_size=12),
     stop=st.text("abcé", min_size=1, max_size=5),
