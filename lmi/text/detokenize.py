@@ -27,9 +27,6 @@ _UNKNOWN: Final = "\ufffd"
 _CONTEXT_TOKENS: Final = 4
 # Tokens that the window algorithm decodes again each time, before the new ones.
 _WINDOW_TOKENS: Final = 6
-# New tokens after which the window moves on although its text ends in U+FFFD: no character is that
-# long.
-_UNDECIDED_TOKENS: Final = 4
 
 
 class Detokenizer(Protocol):
@@ -140,37 +137,41 @@ class WindowDetokenizer:
     Exact as far as a token's text depends on the tokens of the window only.
     """
 
-    __slots__ = ("_decode", "_ids", "_known", "_text")
+    __slots__ = ("_decode", "_ids", "_known", "_lent")
 
     def __init__(self, decode: Callable[[list[int]], str]) -> None:
         self._decode = decode
         self._ids: list[int] = []
-        self._known = 0  # how many of the ids have their text out
-        self._text = ""  # the decoding of those
+        self._known = ""  # the text of these ids that is out
+        self._lent = False  # whether an open character of the prompt follows it
 
     def push(self, token_id: int, /) -> str:
         self._ids.append(token_id)
         text = self._decode(self._ids)
-        if text.endswith(_UNKNOWN) and len(self._ids) - self._known < _UNDECIDED_TOKENS:
+        if self._lent and text == self._known + _UNKNOWN:
             return ""
-        return self._take(text)
+        # One U+FFFD at the end may be a character that is still open.
+        return self._release(text, text.removesuffix(_UNKNOWN))
 
     def begin(self) -> None:
-        self._take(self._decode(self._ids))
+        text = self._decode(self._ids)
+        self._known = text.removesuffix(_UNKNOWN)
+        self._lent = text != self._known
 
     def flush(self) -> str:
-        return self._take(self._decode(self._ids)) if len(self._ids) > self._known else ""
+        text = self._decode(self._ids)
+        return self._release(text, text)
 
-    def _take(self, text: str) -> str:
-        known = self._text
-        if not text.startswith(known):  # its last character was unfinished, and is now
-            known = known.removesuffix(_UNKNOWN)
-        fresh = text[len(known) :]
+    def _release(self, text: str, certain: str) -> str:
+        if self._lent:
+            self._lent = False
+            if text.startswith(self._known + _UNKNOWN):  # it was never finished
+                self._known += _UNKNOWN
+        fresh = certain[len(self._known) :]
         if len(self._ids) > _WINDOW_TOKENS:
             self._ids = self._ids[-_WINDOW_TOKENS:]
-            text = self._decode(self._ids)
-        self._known = len(self._ids)
-        self._text = text
+            certain = self._decode(self._ids).removesuffix(_UNKNOWN)
+        self._known = certain
         return fresh
 
 
