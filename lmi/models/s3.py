@@ -73,13 +73,13 @@ class S3Source:
             done = sum(file.size for file in files) - sum(file.size for file in missing)
             total = sum(file.size for file in files)
 
-            def bring(index: int, file: StoredFile, count: Callable[[int], None]) -> None:
+            def bring(index: int, file: StoredFile, count: _Counter) -> None:
                 incoming = stage.incoming / str(index)
                 self._client.download_file(
                     self._at.bucket,
                     self._at.prefix + file.name,
                     str(incoming),
-                    Callback=count,
+                    Callback=count.add_unless_stopped,
                     Config=_transfer(),
                 )
                 if (got := incoming.stat().st_size) != file.size:
@@ -130,12 +130,12 @@ def put_s3(folder: Path, at: S3Prefix, progress: Progress) -> None:
     files = LocalSource(folder).files()
     count = _Counter(progress, f"uploading {at}", 0, sum(file.size for file in files))
 
-    def send(_: int, file: StoredFile, count: Callable[[int], None]) -> None:
+    def send(_: int, file: StoredFile, count: _Counter) -> None:
         client.upload_file(
             str(folder / file.name),
             at.bucket,
             at.prefix + file.name,
-            Callback=count,
+            Callback=count.add,
             Config=_transfer(),
         )
 
@@ -166,7 +166,7 @@ class _Stopped(Exception):
 
 
 class _Counter:
-    """Adds up bytes from the threads of all transfers; called with each piece's size."""
+    """Adds up bytes from the threads of all transfers; each adds a piece's size."""
 
     def __init__(self, progress: Progress, phase: str, done: int, total: int) -> None:
         self._progress = progress
@@ -177,9 +177,14 @@ class _Counter:
         self._stopped = False
         progress(phase, done, total)
 
-    def __call__(self, size: int) -> None:
+    def add_unless_stopped(self, size: int) -> None:
+        """For downloads: ends a transfer in its middle."""
         if self._stopped:
             raise _Stopped
+        self.add(size)
+
+    def add(self, size: int) -> None:
+        """For uploads, which end with their file: s3transfer would leave it open else."""
         with self._lock:
             self._done += size
             # A part that is tried again is counted again.
@@ -191,7 +196,7 @@ class _Counter:
 
 def _each(
     files: Sequence[StoredFile],
-    work: Callable[[int, StoredFile, Callable[[int], None]], None],
+    work: Callable[[int, StoredFile, _Counter], None],
     count: _Counter,
 ) -> None:
     """Work on all files, several at a time; the first failure ends the others."""
