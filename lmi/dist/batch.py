@@ -18,11 +18,12 @@ from lmi.dist.blocks import TRASH_BLOCK
 from lmi.dist.scheduler import Plan
 from lmi.dist.sequence import Sequence
 
-# Above this many gathered tokens per request, one request after the other is faster than all in one
-# padded gather: the copy then no longer fits a core's cache (measured, CPU).
-LOOP_TOKENS: Final = 1024
-# Or when padding would at least double the copy.
-LOOP_PADDING: Final = 2.0
+# One request after the other costs up to twice the time per token of one padded gather (measured
+# on a CPU, 64 to 2048 tokens each): it pays when padding would more than double the copy.
+LOOP_PADDING: Final = 2.5
+# And above this many tokens with padding, to bound the workspace: at 4 heads of 64 float32 numbers
+# this is 64 MiB each for K and V.
+GATHER_TOKENS: Final = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,8 @@ class StepBatch:
         )
         width = int((-(-lengths // size) - first).max())
         padded = width * size * len(lengths)
-        if width * size > LOOP_TOKENS or padded > LOOP_PADDING * int(
-            (lengths - first * size).sum()
-        ):
+        wanted = int((lengths - first * size).sum())
+        if padded > min(GATHER_TOKENS, LOOP_PADDING * wanted):
             return self._row_slots(window)
         columns = first[:, None] + np.arange(width)
         np.minimum(columns, self._tables.shape[1] - 1, out=columns)
