@@ -1,0 +1,1 @@
+"""Shipped fakes, makers and probes that several test suites use."""
