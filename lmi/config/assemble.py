@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from os.path import isdir
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
@@ -89,7 +90,7 @@ def model_of(values: Values, folder: Folder | None) -> str | None:
     named = text_of(values, "option.model_id") or text_of(values, "option.model_dir")
     if named is None:
         return None
-    if folder is not None and Path(named).is_dir() and Path(named).samefile(folder.path):
+    if folder is not None and isdir(named) and Path(named).samefile(folder.path):
         return None
     return named
 

@@ -6,6 +6,7 @@ import ast
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isdir, isfile
 from pathlib import Path
 
 from lmi.core import ConfigError
@@ -45,18 +46,18 @@ def descend(path: Path) -> Path:
     except OSError as error:
         want = f"expected a readable folder: {error.strerror}"
         raise ConfigError("FOLDER", str(path), "the command line", want) from error
-    if len(children) == 1 and children[0].is_dir():
+    if len(children) == 1 and isdir(children[0]):
         return children[0]
     return path
 
 
 def look(path: Path) -> Folder:
     """Reads what the folder tells. Raises ConfigError for a config.json that is no JSON object."""
-    config = next((path / name for name in _MODEL_CONFIGS if (path / name).is_file()), None)
+    config = next((path / name for name in _MODEL_CONFIGS if isfile(path / name)), None)
     model = None if config is None else read_model(config)
-    classic = any((path / f"model{suffix}").is_file() for suffix in _CLASSIC)
+    classic = any(isfile(path / f"model{suffix}") for suffix in _CLASSIC)
     weights = any(True for pattern in _WEIGHTS for _ in path.glob(pattern))
-    model_py = (path / "model.py").is_file()
+    model_py = isfile(path / "model.py")
     names = _top_level_names(path / "model.py") if model_py else frozenset[str]()
     return Folder(path, model, config is not None or weights, classic, model_py, names)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from os.path import isdir, isfile
 from pathlib import Path
 
 from lmi.config import sources
@@ -116,7 +117,7 @@ def _gather(
     if server_file is not None:
         candidates += sources.from_file(server_file, Layer.CONFIG)
     found = _folder(folder, environ)
-    if found is not None and (found.path / sources.PROPERTIES).is_file():
+    if found is not None and isfile(found.path / sources.PROPERTIES):
         candidates += sources.from_file(found.path / sources.PROPERTIES, Layer.FILE)
     return found, candidates
 
@@ -125,7 +126,7 @@ def _folder(folder: Path | None, environ: Mapping[str, str]) -> Folder | None:
     """The model's folder; where none is given, HF_MODEL_ID may name one."""
     if folder is None:
         named = environ.get("HF_MODEL_ID")
-        if not named or not Path(named).is_dir():
+        if not named or not isdir(named):
             return None
         folder = Path(named)
     return look(descend(folder))
@@ -178,7 +179,7 @@ def _question(
     named = model_of(values, folder)
     if named is not None:
         config = Path(named) / "config.json"
-        model = read_model(config) if config.is_file() else None
+        model = read_model(config) if isfile(config) else None
     features = get(values, "features")
     return Question(
         engine=text_of(values, "engine"),

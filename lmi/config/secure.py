@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from os.path import isfile
 from pathlib import Path
 
 from lmi.config.folder import Folder
@@ -55,7 +56,7 @@ def violations(
             yield _file(folder.path / "model.py", "DISALLOW_CUSTOM_INFERENCE_SCRIPTS")
     if "DISALLOW_REQUIREMENTS_TXT" in controls and folder is not None:
         requirements = folder.path / "requirements.txt"
-        if requirements.is_file():
+        if isfile(requirements):
             yield _file(requirements, "DISALLOW_REQUIREMENTS_TXT")
     for channel in _listed(environ, _CHANNELS):
         yield from _in_channel(Path(channel), controls)

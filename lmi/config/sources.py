@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from os.path import isfile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -57,7 +58,7 @@ def config_properties(environ: Mapping[str, str]) -> Path | None:
     if not home:
         return None
     for path in (Path(home, "conf", "config.properties"), Path(home, "config.properties")):
-        if path.is_file():
+        if isfile(path):
             return path
     return None
 

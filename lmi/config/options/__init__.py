@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from types import MappingProxyType
 
-from lmi.config.options import generation, handlers, model, requests, server, trtllm
+from lmi.config.options import features, generation, handlers, model, requests, server, trtllm
 from lmi.config.options.base import ANY, ENGINES, Limit, Option, Use, Verdict
 from lmi.config.options.model import FOREIGN_ENGINES
 
@@ -29,6 +29,7 @@ TABLE: tuple[Option, ...] = tuple(
         (model.GROUP, "launcher", model.OPTIONS),
         (requests.GROUP, "server", requests.OPTIONS),
         (generation.GROUP, "launcher", generation.OPTIONS),
+        (features.GROUP, "launcher", features.OPTIONS),
         (server.GROUP, "server", server.OPTIONS),
         ("Functions: tasks of transformers, sklearn, XGBoost", "launcher", handlers.FUNCTIONS),
         ("DeepSpeed", "launcher", handlers.DEEPSPEED),

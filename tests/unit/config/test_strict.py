@@ -260,3 +260,11 @@ def test_a_broken_config_json_is_named(folder: Path) -> None:
     (folder / "config.json").write_text("{")
     with pytest.raises(ConfigErrors, match=r"config\.json .*expected JSON"):
         resolve(folder, {}, installed=HERE)
+
+
+@pytest.mark.parametrize("text", ["x" * 5000, "a\0b", "/" * 300, "..", "\udc80"])
+def test_a_strange_model_id_is_only_a_name(folder: Path, text: str) -> None:
+    spec = resolve(folder, {"HF_MODEL_ID": text}, installed=HERE).spec
+    assert spec.model in (text, str(folder))
+    spec = resolve(None, {"HF_MODEL_ID": text, "OPTION_MODEL_ID": "a/b"}, installed=HERE).spec
+    assert spec.model == "a/b"
