@@ -128,7 +128,7 @@ def _take_all(engine: ProcessEngine, answers: Answers) -> None:
         take(answers, engine.poll(10))
 
 
-def test_a_model_killed_mid_stream_is_dead_and_its_successor_says_the_same(
+def test_a_model_killed_mid_stream_had_said_what_its_successor_says(
     config: DistConfig,
 ) -> None:
     requests = [
@@ -144,7 +144,7 @@ def test_a_model_killed_mid_stream_is_dead_and_its_successor_says_the_same(
         psutil.Process(engine.pid).kill()
         with pytest.raises(EngineDead, match="SIGKILL"):
             _take_all(engine, before)
-    with closing(ProcessEngine.load(config)) as engine:
+    with closing(Engine.load(config)) as engine:
         after = drive(engine, requests)
     for key, said in before.items():
         assert said.ids == after[key].ids[: len(said.ids)]

@@ -166,6 +166,11 @@ def test_bytes_that_the_prompt_left_over_do_not_show(
     after = after[len(kind.rust.encode("x", add_special_tokens=False).ids) :]
     for cut in range(1, 4):
         assert stream(kind, ids[:-cut], after) == answer
+        if name == "byte_level":
+            window = WindowDetokenizer(kind.rust.decode)
+            prime(window, ids[:-cut], frozenset())
+            said = "".join([window.push(token_id) for token_id in after])
+            assert said + window.flush() == answer
 
 
 @pytest.mark.parametrize("name", ["byte_level", "byte_fallback", "suffixed"])
