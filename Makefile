@@ -20,7 +20,7 @@ test-env:
 	@$(BOOT) tools/setup.py test
 
 run: serve-env ## serve a model on 127.0.0.1:8080: make run [PORT=…] [HOST=…] [MODEL=<hub id|folder|s3://…>] [CONFIG=<folder>]
-	@exec $(PY) -m lmi.cli serve $(if $(CONFIG),"$(CONFIG)",$(if $(MODEL),,examples/demo)) $(if $(MODEL),--model "$(MODEL)") --host "$(HOST)" --port "$(PORT)"
+	@exec .venv/bin/lmi serve $(if $(CONFIG),"$(CONFIG)",$(if $(MODEL),,examples/demo)) $(if $(MODEL),--model "$(MODEL)") --host "$(HOST)" --port "$(PORT)"
 
 test: check ## everything that can be tested on this machine
 	$(PY) -m pytest -m slow -rs
@@ -32,7 +32,7 @@ check: test-env ## format, lint, layers, types, generated documents, fast tests
 	$(PY) -m mypy
 	$(PY) tools/write_options_doc.py --check
 	$(PY) tools/write_requests_doc.py --check
-	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m "not slow" -n 2
 
 docs: test-env ## write the generated documents anew
 	$(PY) tools/write_options_doc.py
