@@ -50,7 +50,12 @@ def resolve(
     own_code = _own_code(known, found)
 
     values, problems = merge(known, own_code=own_code)
-    problems += sources.misspelt(environ)
+    tolerant = get(values, "option.unknown_options") == "warn"
+    misspelt = sources.misspelt(environ)
+    if tolerant:
+        warnings += (f"{problem}; ignored" for problem in misspelt)
+    else:
+        problems += misspelt
     choice = None
     if not any(problem.option in _DECIDING for problem in problems):
         try:
@@ -60,7 +65,6 @@ def resolve(
         except ConfigError as error:
             problems.append(error)
     engine = None if choice is None else choice.engine
-    tolerant = get(values, "option.unknown_options") == "warn"
     if get(values, "engine") in FOREIGN_ENGINES:
         unknown = []  # they belong to that engine, which is the problem
     judgement = judge(values, unknown, engine=engine, own_code=own_code, tolerant=tolerant)

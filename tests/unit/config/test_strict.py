@@ -181,6 +181,13 @@ def test_warn_may_come_from_the_environment(resolved: Resolved) -> None:
     assert resolved("option.dtpye=fp16", {"OPTION_UNKNOWN_OPTIONS": "warn"}).warnings
 
 
+def test_warn_covers_misspelt_variables_too(resolved: Resolved) -> None:
+    found = resolved("option.unknown_options=warn", {"HF_MODELID": "a/b"})
+    assert found.warnings == (
+        "HF_MODELID='a/b' (from HF_MODELID): unknown variable; did you mean HF_MODEL_ID?; ignored",
+    )
+
+
 def test_warn_does_not_excuse_an_option_that_the_engine_lacks(problems: Problems) -> None:
     assert problems("option.unknown_options=warn\noption.quantize=awq")
 
