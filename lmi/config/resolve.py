@@ -49,7 +49,8 @@ def resolve(
     unknown = [candidate for candidate in candidates if candidate.key not in spellings()]
     own_code = _own_code(known, found)
 
-    values, problems = merge(known, own_code=own_code)
+    values, unreadable = merge(known, own_code=own_code)
+    problems = list(unreadable.values())
     tolerant = get(values, "option.unknown_options") == "warn"
     misspelt = sources.misspelt(environ)
     if tolerant:
@@ -57,7 +58,7 @@ def resolve(
     else:
         problems += misspelt
     choice = None
-    if not any(problem.option in _DECIDING for problem in problems):
+    if _DECIDING.isdisjoint(unreadable):
         try:
             choice = choose(_question(values, unknown, found, own_code), installed)
         except NoEngine as error:

@@ -39,8 +39,8 @@ Values = Mapping[str, Value]
 
 def merge(
     candidates: Iterable[Candidate], *, own_code: bool
-) -> tuple[dict[str, Value], list[ConfigError]]:
-    """The winning values, and an error for each that can't be parsed.
+) -> tuple[dict[str, Value], dict[str, ConfigError]]:
+    """The winning values, and an error for each that can't be parsed, both by documented key.
 
     own_code: the model's own code takes the options, so a text that only it reads need not parse.
     """
@@ -48,13 +48,13 @@ def merge(
     for candidate in candidates:
         said.setdefault(spellings()[candidate.key].key, []).append(candidate)
     values: dict[str, Value] = {}
-    problems: list[ConfigError] = []
+    problems: dict[str, ConfigError] = {}
     for key, group in said.items():
         value = _merged(spellings()[key], group, own_code)
         if isinstance(value, Value):
             values[key] = value
         else:
-            problems.append(value)
+            problems[key] = value
     return values, problems
 
 

@@ -82,6 +82,14 @@ def test_every_problem_is_told_at_once_in_the_order_of_the_file(problems: Proble
     assert "expected one of auto, fp32, fp16, bf16" in lines[2]
 
 
+@pytest.mark.parametrize("name", ["OPTION_TASK", "HF_TASK", "OPTION_ENGINE"])
+def test_no_engine_is_blamed_while_what_it_is_chosen_from_is_wrong(
+    problems: Problems, name: str
+) -> None:
+    (line,) = problems("", {name: "nonsense"}, installed={"echo"})
+    assert line.startswith(f"{name}='nonsense' (from {name}): expected one of ")
+
+
 def test_all_problems_are_one_config_error() -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(None, {"OPTION_DTPYE": "x"}, installed=HERE)
