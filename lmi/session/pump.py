@@ -21,13 +21,12 @@ log = logging.getLogger("lmi.session")
 class Generation:
     """One of a request's generations. open: choices that have not finished."""
 
-    __slots__ = ("cancelled", "live", "open", "position")
+    __slots__ = ("live", "open", "position")
 
     def __init__(self, live: Live, position: int, choices: int) -> None:
         self.live = live
         self.position = position
         self.open = choices
-        self.cancelled = False
 
 
 class Pump:
@@ -59,10 +58,8 @@ class Pump:
     def drop(self, live: Live) -> None:
         """Stop those generations of a request that still run. Their last deltas go nowhere."""
         for number in live.ids:
-            generation = self.generations.get(number)
-            if generation is None or generation.cancelled or self._dead:
+            if self._dead or number not in self.generations:
                 continue
-            generation.cancelled = True
             try:
                 self.engine.cancel(number)
             except EngineDead as error:

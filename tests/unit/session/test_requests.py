@@ -8,7 +8,16 @@ import random
 
 import pytest
 
-from lmi.core import BadPayload, Delta, Finish, GenerationRequest, Overloaded, TooLong, Usage
+from lmi.core import (
+    BadPayload,
+    Delta,
+    EngineDead,
+    Finish,
+    GenerationRequest,
+    Overloaded,
+    TooLong,
+    Usage,
+)
 from lmi.engines.echo import EchoConfig
 from lmi.session import Live, Session, SessionConfig, collect, stream
 from tests.support.engines.burst import BurstEngine
@@ -94,6 +103,21 @@ async def test_a_finished_request_is_not_cancelled(started: Started) -> None:
         await sink.ended.wait()
         live.cancel()
         assert not engines.engine.cancelled
+
+
+async def test_a_request_that_is_over_cannot_fail_any_more(started: Started) -> None:
+    async with started() as (session, engines):
+        finished, left = Kept(), Kept()
+        lives = [session.open(request(session), sink) for sink in (finished, left)]
+        engines.engine.say(engines.engine.submitted[1].id, "a", Finish.EOS)
+        engines.engine.wake()
+        await finished.ended.wait()
+        lives[1].cancel()
+        for live in lives:
+            live.fail(EngineDead("too late"))
+        assert (finished.ends, finished.error) == (1, None)
+        assert (left.ends, left.error) == (0, None)
+        assert session.measures.outcomes == {"ok": 1, "cancelled": 1}
 
 
 async def test_leaving_the_chunks_early_cancels(started: Started) -> None:
