@@ -24,15 +24,6 @@ class Penalties:
         self._counts = torch.zeros(room)  # times in the answer
         self._counted = 0  # tokens of the sequence taken in
 
-    @staticmethod
-    def wanted(request: CoreRequest) -> bool:
-        """Whether any penalty is on."""
-        return (
-            request.repetition_penalty != 1.0
-            or request.presence_penalty != 0.0
-            or request.frequency_penalty != 0.0
-        )
-
     def apply(self, logits: torch.Tensor, tokens: list[int]) -> None:
         """Change one row (vocabulary) in place, after taking in the tokens that are new."""
         self._take(tokens)

@@ -17,10 +17,8 @@ import numpy as np
 import torch
 
 from lmi.dist.penalties import Penalties
-from lmi.dist.sequence import Sequence
+from lmi.dist.sequence import Sequence, is_greedy, is_penalised
 
-# Below this a temperature is greedy: dividing logits by it would leave float32's range.
-GREEDY_TEMPERATURE: Final = 1e-5
 # Sizes of the candidate set that are tried before all of the vocabulary is sorted.
 CANDIDATES: Final = (64, 1024)
 
@@ -45,24 +43,21 @@ class Sampler:
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
         """logits (rows, vocabulary) of any float dtype, changed in place -> one result per row."""
+        if all([sequence.plain for sequence in sequences]):
+            return _largest(logits)
         logits = logits.float()
         details = self._logprob_rows(sequences)
         raw = torch.log_softmax(logits[details], dim=-1) if details else None
         self._adjust(logits, sequences)
-        best, tokens = logits.max(dim=-1)
-        chosen = tokens.tolist()
-        finite = torch.isfinite(best).tolist()
+        results = _largest(logits)
         drawn = [
             row
             for row, sequence in enumerate(sequences)
-            if sequence.request.temperature > GREEDY_TEMPERATURE and finite[row]
+            if results[row].token is not None and not is_greedy(sequence.request)
         ]
         if drawn:
             for row, token in zip(drawn, _draw(logits, sequences, drawn), strict=True):
-                chosen[row] = token
-        results = [
-            Sampled(token if fine else None) for token, fine in zip(chosen, finite, strict=True)
-        ]
+                results[row] = Sampled(token)
         if raw is not None:
             _add_logprobs(results, raw, details, sequences)
         return results
@@ -74,7 +69,7 @@ class Sampler:
     def _adjust(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
         for row, sequence in enumerate(sequences):
             request = sequence.request
-            if Penalties.wanted(request):
+            if is_penalised(request):
                 penalties = self._penalties.get(sequence.key)
                 if penalties is None:
                     penalties = self._penalties[sequence.key] = Penalties(request)
@@ -83,6 +78,16 @@ class Sampler:
                 ends = sequence.end_ids
                 if ends:
                     logits[row, list(ends)] = -torch.inf
+
+
+def _largest(logits: torch.Tensor) -> list[Sampled]:
+    """The token of each row's largest logit."""
+    best, tokens = logits.max(dim=-1)
+    finite = torch.isfinite(best).tolist()
+    return [
+        Sampled(token if fine else None)
+        for token, fine in zip(tokens.tolist(), finite, strict=True)
+    ]
 
 
 def _draw(logits: torch.Tensor, sequences: list[Sequence], rows: list[int]) -> list[int]:

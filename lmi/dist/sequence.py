@@ -5,10 +5,29 @@ from __future__ import annotations
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from random import Random
+from typing import Final
 
 from lmi.dist.messages import CoreRequest
 
-_SEED_BITS = 64
+_SEED_BITS: Final = 64
+
+
+# Below this a temperature is greedy: dividing logits by it would leave float32's range.
+GREEDY_TEMPERATURE: Final = 1e-5
+
+
+def is_greedy(request: CoreRequest) -> bool:
+    """Whether the largest logit wins, without chance."""
+    return request.temperature <= GREEDY_TEMPERATURE
+
+
+def is_penalised(request: CoreRequest) -> bool:
+    """Whether any penalty on seen tokens is on."""
+    return (
+        request.repetition_penalty != 1.0
+        or request.presence_penalty != 0.0
+        or request.frequency_penalty != 0.0
+    )
 
 
 def random_of(seed: int | None, choice: int) -> Random:
@@ -27,7 +46,7 @@ class Sequence:
     of tokens at which it ends with LENGTH. end_ids: tokens that end it. blocks: its KV blocks;
     token i lives in blocks[i // block_size]. place: its row of the block table while it runs, else
     -1. prompt_logprobs: what is known so far of each prompt token after the first (None: not
-    wanted).
+    wanted). plain: its next token is always that of the largest logit, and nothing else is asked.
     """
 
     request: CoreRequest
@@ -40,6 +59,7 @@ class Sequence:
     blocks: list[int] = field(default_factory=list)
     place: int = -1
     prompt_logprobs: list[float] | None = None
+    plain: bool = False
 
     @classmethod
     def of(
@@ -55,6 +75,10 @@ class Sequence:
             | (frozenset() if request.ignore_eos else eos_ids),
             random=random_of(request.seed, choice),
             prompt_logprobs=[] if request.prompt_logprobs and choice == 0 else None,
+            plain=is_greedy(request)
+            and not is_penalised(request)
+            and request.logprobs is None
+            and request.min_new_tokens == 0,
         )
 
     @property
