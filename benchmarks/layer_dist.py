@@ -17,17 +17,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
 from benchmarks.direct import DirectPlan, DirectProcess, direct
 from benchmarks.figures import shown
+from benchmarks.grid import Grid
 from benchmarks.random_llama import prompts, write_model
 from benchmarks.serving import Served, free_port, lmi_serve, load, served
 
 TOKENS: Final = 64  # in, and out
+MAX_BATCH: Final = 32
 PROPERTIES: Final = (
     "engine=lmi-dist\noption.dtype=fp32\noption.threads=1\n"
-    "option.max_rolling_batch_size=32\noption.max_model_len=512\n"
+    f"option.max_rolling_batch_size={MAX_BATCH}\noption.max_model_len=512\n"
 )
 # The first token of a short prompt: the less the model does, the better the layer's part shows.
 FIRST_PROMPT_TOKENS: Final = 8
@@ -68,6 +68,7 @@ def run(plan: DistPlan, folder: Path | None, say: Callable[[str], None]) -> dict
         port = free_port()
         lmi = running.enter_context(served(lmi_serve(folder, port), port))
         alone = running.enter_context(direct(folder))
+        _warm_up(lmi, alone, folder)
         rates = _rates(plan, lmi, alone, folder, say)
         first = _first_token(plan, lmi, alone, folder, say)
     return {
@@ -76,6 +77,13 @@ def run(plan: DistPlan, folder: Path | None, say: Callable[[str], None]) -> dict
         "found": rates,
         "first_token": first,
     }
+
+
+def _warm_up(lmi: Served, alone: DirectProcess, folder: Path) -> None:
+    """A full batch for both, so that neither is measured while it touches its memory first."""
+    texts = prompts(folder, MAX_BATCH, TOKENS, seed=2)
+    _by_http(lmi, texts, FIRST_OUTPUT_TOKENS, Size(MAX_BATCH, MAX_BATCH))
+    alone.run(DirectPlan(texts, FIRST_OUTPUT_TOKENS, MAX_BATCH, requests=MAX_BATCH))
 
 
 def _rates(
@@ -127,17 +135,19 @@ def _by_http(lmi: Served, texts: list[str], tokens: int, size: Size, *more: str)
         )
 
 
-def table(result: dict[str, Any]) -> Table:
+def grid(result: dict[str, Any]) -> Grid:
     """Medians of the repeats, with least and most; the ratio of the medians."""
-    drawn = Table(
-        "concurrency",
-        "what",
-        "tokens/s",
-        "of the engine alone",
-        "front's CPU s per 1,000 tokens",
-        "first token p50 ms",
-        "whole answer p50 ms",
-        title=f"LMI-Dist behind HTTP: {result['shape']}; median (least to most) of repeats",
+    drawn = Grid(
+        f"LMI-Dist behind HTTP: {result['shape']}; median (least to most) of repeats",
+        (
+            "concurrency",
+            "what",
+            "tokens/s",
+            "of the engine alone",
+            "front's CPU s per 1,000 tokens",
+            "first token p50 ms",
+            "whole answer p50 ms",
+        ),
     )
     found = result["found"]
     for concurrency, bare in found[DIRECT].items():
@@ -146,16 +156,16 @@ def table(result: dict[str, Any]) -> Table:
             runs = found[name][concurrency]
             rates = [run["tokens_per_s"] for run in runs]
             firsts = [run["first_ms"]["p50"] for run in runs] if name != WHOLE else []
-            drawn.add_row(
+            drawn.row(
                 concurrency,
                 name,
                 shown(rates, ",.1f"),
                 f"{statistics.median(rates) / pace:.3f}",
-                shown([run["cpu_s_per_1000_tokens"].get("front", 0.0) for run in runs], ".4f"),
+                shown([run["cpu_s_per_1000_tokens"]["front"] for run in runs], ".4f"),
                 shown(firsts, ",.1f"),
                 shown([run["whole_ms"]["p50"] for run in runs], ",.0f"),
             )
-        drawn.add_section()
+        drawn.section()
     return drawn
 
 
@@ -163,6 +173,6 @@ def first_token_line(result: dict[str, Any]) -> str:
     """What HTTP adds to the first token at concurrency 1."""
     first = result["first_token"]
     return (
-        f"first token at concurrency 1, median ms: behind HTTP {shown(first[STREAMED], '.2f')}, "
+        f"First token at concurrency 1, median ms: behind HTTP {shown(first[STREAMED], '.2f')}, "
         f"engine alone {shown(first[DIRECT], '.2f')}, added {shown(first['added'], '.2f')}"
     )

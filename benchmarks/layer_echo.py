@@ -1,22 +1,22 @@
 """What the layer costs without a model: the echo engine behind HTTP, alone, and a bare stream.
 
-The three take turns in every repeat, so that what else the machine does hits all alike.
+The three take turns in every repeat, so that what else the machine does hits all alike. A run is a
+fixed number of requests in a closed loop, timed from the first byte sent to the last answer's end.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from rich.table import Table
-
 from benchmarks.direct import DirectPlan, direct
 from benchmarks.figures import shown
+from benchmarks.grid import Grid
 from benchmarks.load import echo_prompts
 from benchmarks.serving import free_port, lmi_serve, load, served
 
@@ -28,10 +28,9 @@ SUBJECTS: Final = ("lmi serve", "bare stream", "engine alone")
 
 @dataclass(frozen=True, slots=True)
 class EchoPlan:
-    """seconds: measured for each subject, concurrency and repeat."""
+    """requests: how many in a run, by concurrency."""
 
-    concurrencies: Sequence[int]
-    seconds: float
+    requests: Mapping[int, int]
     repeats: int
 
 
@@ -48,13 +47,13 @@ def run(plan: EchoPlan, say: Callable[[str], None]) -> dict[str, Any]:
         alone = running.enter_context(direct(folder))
         prompts = echo_prompts(INPUT_TOKENS)
         for repeat in range(plan.repeats):
-            for concurrency in plan.concurrencies:
+            for concurrency, requests in plan.requests.items():
                 say(f"echo, concurrency {concurrency}, repeat {repeat + 1} of {plan.repeats}")
                 options = [
-                    *("--concurrency", str(concurrency), "--seconds", str(plan.seconds)),
+                    *("--concurrency", str(concurrency), "--requests", str(requests)),
                     *("--in", str(INPUT_TOKENS), "--out", str(OUTPUT_TOKENS)),
                 ]
-                directly = DirectPlan(prompts, OUTPUT_TOKENS, concurrency, plan.seconds, 1.0)
+                directly = DirectPlan(prompts, OUTPUT_TOKENS, concurrency, requests=requests)
                 figures = (load(lmi, *options), load(bare, *options), alone.run(directly))
                 for name, each in zip(SUBJECTS, figures, strict=True):
                     found[name].setdefault(str(concurrency), []).append(each)
@@ -65,30 +64,36 @@ def run(plan: EchoPlan, say: Callable[[str], None]) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> Table:
+def grid(result: dict[str, Any]) -> Grid:
     """Medians of the repeats, with least and most."""
-    drawn = Table(
-        "concurrency",
-        "what",
-        "requests/s",
-        "tokens/s",
-        "CPU s per 1,000 tokens",
-        "first token p50 ms",
-        "each token p50 ms",
-        title=f"The layer without a model: {result['shape']}; median (least to most) of repeats",
+    drawn = Grid(
+        f"The layer without a model: {result['shape']}; median (least to most) of repeats",
+        (
+            "concurrency",
+            "what",
+            "requests/s",
+            "tokens/s",
+            "its CPU s per 1,000 tokens",
+            "first token p50 ms",
+            "each token p50 ms",
+            "generator's CPU share",
+        ),
     )
     found = result["found"]
     for concurrency in found[SUBJECTS[0]]:
         for name in SUBJECTS:
             runs = found[name][concurrency]
-            drawn.add_row(
+            each = [run["each_token_ms"]["p50"] for run in runs if run["each_token_ms"]]
+            shares = [run["generator_cpu_share"] for run in runs if run["generator_cpu_share"]]
+            drawn.row(
                 concurrency,
                 name,
                 shown([run["requests_per_s"] for run in runs], ",.1f"),
                 shown([run["tokens_per_s"] for run in runs]),
-                shown([run["cpu_s_per_1000_tokens"].get("front", 0.0) for run in runs], ".4f"),
-                shown([run["first_ms"]["p50"] for run in runs if run["first_ms"]], ",.2f"),
-                shown([run["each_token_ms"]["p50"] for run in runs if run["each_token_ms"]], ".3f"),
+                shown([run["cpu_s_per_1000_tokens"]["front"] for run in runs], ".4f"),
+                shown([run["first_ms"]["p50"] for run in runs], ",.2f"),
+                shown(each, ".3f"),
+                shown(shares, ".0%"),
             )
-        drawn.add_section()
+        drawn.section()
     return drawn
