@@ -1,20 +1,21 @@
 # The image for machines without an accelerator: make image, or
 #   docker build -f docker/cpu.Dockerfile -t lmi:cpu .
 #
-# BASE: any Debian or Ubuntu whose python3 is CPython 3.11. TORCH_LINKS: a folder or index of CPU
-# wheels of torch; it saves 4 GB. What must stay out of the layers and of the history comes as
+# BASE: any Debian or Ubuntu whose python3 is CPython 3.11. TORCH_LINKS: the address of a page of
+# CPU wheels of torch; it saves 4 GB. What must stay out of the layers and of the history comes as
 # secrets: `apt` (a piece of apt.conf), `ca` (certificates), `sources` (a piece of shell that
 # exports UV_DEFAULT_INDEX, PIP_INDEX_URL, SSL_CERT_FILE=/run/secrets/ca and so on).
 ARG BASE=debian:bookworm-slim
 
 FROM ${BASE} AS python
-ENV DEBIAN_FRONTEND=noninteractive
+ARG DEBIAN_FRONTEND=noninteractive
 RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
     apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates python3 \
     && rm -rf /var/lib/apt/lists/*
 
 FROM python AS build
+ARG DEBIAN_FRONTEND=noninteractive
 RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
     apt-get update && apt-get install -y --no-install-recommends python3-venv
 WORKDIR /opt/lmi

@@ -58,7 +58,10 @@ def digest(texts: Sequence[str]) -> str:
 
 
 def unwrap(text: str) -> str:
-    """Join the lines of prose paragraphs; keep code, tables, lists and grammar as they are."""
+    """Join the lines of prose paragraphs; keep code, tables, lists and grammar as they are.
+
+    Code of two lines can't be told from a paragraph with a hanging indent, and is joined.
+    """
     cleaned = re.sub(r"(?<=[.!?;:,]) {2}(?=\S)", " ", text.expandtabs(4).rstrip())
     cleaned = re.sub(r"^(?: *\n)+", "", cleaned.translate(PLAIN))
     paragraphs = re.split(r"\n[ ]*\n+", cleaned)
