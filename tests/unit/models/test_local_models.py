@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -117,17 +118,18 @@ def test_one_fills_a_folder_while_the_others_wait_for_it(tmp_path):
 
 
 def test_the_lock_of_a_process_that_was_killed_is_free(tmp_path):
-    read, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        file = (tmp_path / ".model.lock").open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-        os.write(write_end, b"x")
-        os.kill(os.getpid(), 9)
-    assert os.read(read, 1) == b"x"
-    os.waitpid(child, 0)
-    os.close(read)
-    os.close(write_end)
+    hold = (
+        "import fcntl, sys; file = open(sys.argv[1], 'a'); fcntl.flock(file, fcntl.LOCK_EX);"
+        "print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, tmp_path / ".model.lock"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        holder.kill()
     place(tmp_path / "model", lambda stage: None, quiet)
     assert (tmp_path / "model").is_dir()
 
