@@ -68,6 +68,7 @@ class Inference:
             if session is not None:
                 session.measures.refused[failure(error, self._config).status] += 1
             sink.fail(error)
+            await sink.sent()
             return
         try:
             # Says "disconnect" when the client leaves, and also when the answer is complete.

@@ -32,6 +32,7 @@ class HttpSink:
         "_headers",
         "_queue",
         "_send",
+        "_sending",
         "_started",
         "_tasks",
         "status",
@@ -54,6 +55,7 @@ class HttpSink:
         self._tasks = tasks
         self._started = False
         self._queue: deque[Message] | None = None  # while a send is suspended
+        self._sending: asyncio.Task[None] | None = None
         self.status = 0
 
     def describe(self, content_type: str, headers: Headers) -> None:
@@ -91,8 +93,14 @@ class HttpSink:
         if waits_for is not None:
             self._queue = deque()
             task = asyncio.get_running_loop().create_task(self._finish(sending, waits_for))
+            self._sending = task
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def sent(self) -> None:
+        """Wait until everything that was written has been handed over."""
+        while self._queue is not None and self._sending is not None:
+            await self._sending
 
     async def _finish(self, sending: Any, waits_for: Any) -> None:
         await _resume(sending, waits_for)

@@ -23,6 +23,7 @@ from lmi.session.config import Progress, SessionConfig
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Measures
 from lmi.session.pump import Pump
+from lmi.session.retired import Retired
 from lmi.session.states import Health, State
 from lmi.session.threads import in_thread
 
@@ -54,7 +55,7 @@ class Session:
         self._idle = asyncio.Event()
         self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._closings: set[asyncio.Task[None]] = set()
+        self._retired = Retired()
         self._rate = DrainRate(time.monotonic())
         self._restarts = 0
         self._finished_before = 0  # by engines that are gone
@@ -132,7 +133,7 @@ class Session:
         pump, self._pump = self._pump, None
         if pump is not None:
             self._retire(pump)
-        await self._closed()
+        await self._retired.wait()
 
     # A request's way in
 
@@ -196,7 +197,7 @@ class Session:
             if self._pump is pump:  # else it died and is being closed
                 self._pump = None
                 self._retire(pump)
-            await self._closed()
+            await self._retired.wait()
             raise
         if self._state in (State.LOADING, State.RESTARTING):
             self._enter(State.READY, "")
@@ -234,7 +235,7 @@ class Session:
             self._spawn(self._restart())
 
     async def _restart(self) -> None:
-        await self._closed()  # a new engine needs the memory that the dead one held
+        await self._retired.wait()  # a new engine needs the memory that the dead one held
         pause = self.config.restart_backoff
         while self._restarts < self.config.restart_limit and self._state is State.RESTARTING:
             self._restarts += 1
@@ -278,21 +279,8 @@ class Session:
             self._settled.set()
 
     def _retire(self, pump: Pump) -> None:
-        """Close an engine in a thread; see `_closed`."""
         pump.stop()
-        task = asyncio.get_running_loop().create_task(in_thread(pump.engine.close))
-        self._closings.add(task)
-        task.add_done_callback(self._ended_closing)
-
-    def _ended_closing(self, task: asyncio.Task[None]) -> None:
-        self._closings.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s: an engine could not be closed", self.config.model, exc_info=error)
-
-    async def _closed(self) -> None:
-        """Wait until retired engines are closed."""
-        if self._closings:
-            await asyncio.wait(set(self._closings))
+        self._retired.add(pump.engine)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -40,7 +40,14 @@ async def in_thread(work: Callable[[], T], unwanted: Callable[[T], object] | Non
                 unwanted(value)
 
     _start(run)
-    return await result
+    try:
+        return await result
+    except asyncio.CancelledError:
+        # The result may have come in the same turn of the loop as the cancellation.
+        if unwanted is not None and not result.cancelled() and result.exception() is None:
+            value = result.result()
+            _start(lambda: unwanted(value))
+        raise
 
 
 def _start(run: Callable[[], object]) -> None:
