@@ -6,6 +6,7 @@ import asyncio
 import json
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,20 +52,21 @@ class Client:
     async def run(self, stop: asyncio.Event) -> None:
         """Ask until told to stop; every request that was begun is ended."""
         while not stop.is_set():
-            ask = random_ask(self._rng)
-            self._tally.asked[ask.kind] += 1
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._one(ask)
-            except TimeoutError:
-                self._tally.violation(
-                    f"{ask.kind}: no answer in {ANSWER_SECONDS:g} s: {ask.body!r}"
-                )
-                self._disconnect()
-            except (OSError, NotHttp, asyncio.IncompleteReadError) as error:
-                self._tally.violation(f"{ask.kind}: {error!r} for {ask.body[:200]!r}")
-                self._disconnect()
-        self._disconnect()
+            await self.ask_once(random_ask(self._rng))
+        await self.leave()
+
+    async def ask_once(self, ask: Ask) -> None:
+        """One request to its end; whatever is wrong with it goes to the tally."""
+        self._tally.asked[ask.kind] += 1
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await self._one(ask)
+        except TimeoutError:
+            self._tally.violation(f"{ask.kind}: no answer in {ANSWER_SECONDS:g} s")
+            await self.leave()
+        except (OSError, NotHttp) as error:
+            self._tally.violation(f"{ask.kind}: {error!r} for {ask.body[:200]!r}")
+            await self.leave()
 
     async def _one(self, ask: Ask) -> None:
         if self._writer is None:
@@ -76,7 +78,7 @@ class Client:
             f"x-request-id: {request_id}\r\nContent-Length: {len(ask.body)}\r\n\r\n"
         ).encode()
         if ask.leaving is not None:
-            await self._leave(ask, head)
+            await self._ask_and_leave(ask, head)
             return
         self._writer.write(head + ask.body)
         await self._writer.drain()
@@ -91,7 +93,7 @@ class Client:
                 raise ConnectionError(f"{request_id}: closed after {answer.size} bytes of a body")
             answer.feed(data)
         if answer.closes:
-            self._disconnect()
+            await self.leave()
         return answer
 
     def _judge(self, ask: Ask, answer: AnswerReader, request_id: str) -> None:
@@ -117,7 +119,7 @@ class Client:
             what = f"{ask.kind}: status {answer.status}, {answer.body[:300]!r}"
             self._tally.violation(f"{what} for {ask.body[:300]!r}")
 
-    async def _leave(self, ask: Ask, head: bytes) -> None:
+    async def _ask_and_leave(self, ask: Ask, head: bytes) -> None:
         assert self._writer is not None
         assert self._reader is not None
         self._tally.left += 1
@@ -133,12 +135,15 @@ class Client:
             wanted = self._rng.randrange(1, STREAM_BYTES)
             while wanted > 0 and (data := await self._reader.read(READ_BYTES)):
                 wanted -= len(data)
-        self._disconnect()
+        await self.leave()
 
-    def _disconnect(self) -> None:
-        if self._writer is not None:
-            self._writer.transport.abort()
-        self._reader = self._writer = None
+    async def leave(self) -> None:
+        """Close the connection at once, whatever is on its way."""
+        writer, self._reader, self._writer = self._writer, None, None
+        if writer is not None:
+            writer.transport.abort()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
 
 
 def _is_json(body: bytes) -> bool:
