@@ -40,12 +40,13 @@ def bad_payload(form: Form, message: str, field: str | None = None) -> BadPayloa
 
 
 def from_validation(form: Form, error: ValidationError) -> BadPayload:
-    """The first of pydantic's findings as one line that names the field, its value and the need."""
+    """One of pydantic's findings as one line that names the field, its value and the need."""
     findings = error.errors(include_url=False, include_context=True)
-    finding = findings[0]
-    where = [part for part in finding["loc"] if not _is_branch(part)]
+    # Of a union each branch complains; the one that got furthest knows best.
+    finding = max(findings, key=lambda each: len(_where(each)))
+    where = _where(finding)
     field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)[1:]
-    wanted = [_want(cast("dict[str, Any]", each)) for each in findings if _at(each, where)]
+    wanted = [_want(cast("dict[str, Any]", each)) for each in findings if _where(each) == where]
     want = " or ".join(dict.fromkeys(wanted))
     if finding["type"] == "json_invalid":
         # The detail holds a position, and no text of the body.
@@ -71,8 +72,8 @@ def _is_branch(part: int | str) -> bool:
 _BRANCHES = frozenset({"str", "int", "float", "bool", "LmiParameters", "none"})
 
 
-def _at(finding: Any, where: list[int | str]) -> bool:
-    return [part for part in finding["loc"] if not _is_branch(part)] == where
+def _where(finding: Any) -> list[int | str]:
+    return [part for part in finding["loc"] if not _is_branch(part)]
 
 
 _WANT: dict[str, str] = {

@@ -11,8 +11,7 @@ from lmi.schemas.config import Form
 from lmi.schemas.errors import bad_payload
 
 _BODY_NAMES = frozenset(LmiBody.model_fields)
-# `stream` belongs beside `parameters`; who puts it inside is told so by its own name.
-_PARAMETER_NAMES = frozenset({*LmiParameters.model_fields, "stream"})
+_PARAMETER_NAMES = frozenset(LmiParameters.model_fields)
 
 # Names of the reference's engines that change the answer only a little, so that leaving them out is
 # better than refusing; never to be guessed a nearest name for.
@@ -92,6 +91,8 @@ def _ignored(names: Iterable[str], known: frozenset[str]) -> list[Ignored]:
         shown = "".join([char if char.isprintable() else "?" for char in name[:_MAX_NAME]])
         if name in NOT_HONOURED:
             found.append(Ignored(shown, known=True))
+        elif name in _BODY_NAMES:
+            found.append(Ignored(shown, f"{name} beside parameters"))
         else:
             found.append(Ignored(shown, _nearest(shown, known)))
     return found

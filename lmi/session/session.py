@@ -66,6 +66,7 @@ class Session:
     def start(self, progress: Progress = lambda phase, done, total: None) -> None:
         """Begin to load. progress: gets every phase, from any thread."""
         self._progress = progress
+        self._reason = "starting"
         self._spawn(self._first_load())
         self._spawn(self._watch())
 

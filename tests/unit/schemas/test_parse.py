@@ -236,7 +236,8 @@ def test_an_empty_stop_string_is_refused_by_its_place() -> None:
         (b'{"inputs": null}', "inputs"),
         (b'{"inputs": ""}', "inputs"),
         (b'{"inputs": []}', "inputs"),
-        (b'{"inputs": ["a", 3]}', "inputs"),
+        (b'{"inputs": ["a", 3]}', "inputs[1]: expected a text"),
+        (b'{"inputs": ["a", ""]}', "inputs[1]: expected a text that is not empty"),
         (b'{"inputs": {"a": 1}}', "inputs"),
         (b'{"inputs": "a", "parameters": []}', "parameters"),
         (b'{"inputs": "a", "parameters": "b"}', "parameters"),
@@ -313,7 +314,7 @@ def test_several_choices_can_be_streamed_where_lines_have_an_index() -> None:
         ("stop_sequence", "stop_sequence (stop_sequences?)"),
         ("typical_p", "typical_p (not supported)"),
         ("zzz", "zzz"),
-        ("stream", "stream (stream?)"),
+        ("stream", "stream (stream beside parameters?)"),
         ("a\r\nb\u2028c", "a??b?c"),
     ],
 )
