@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.core import Engine, GenerationRequest, ModelError, OutOfMemory, UnknownAdapter
-from lmi.engines.echo import EchoConfig, EchoEngine
+from lmi.engines.echo import EchoConfig
 from lmi.schemas import Ignored
 from lmi.server import ServerConfig, build_app
 from lmi.server.headers import ignored_header, reply_headers
-from lmi.session import Session, SessionConfig
+from lmi.server.metrics import Metrics
+from lmi.session import SessionConfig
 from tests.support.engines.poisonable import POISON, Poisonable
 from tests.support.scripted import ScriptedEngine
 from tests.unit.server.conftest import Plan, in_process, schema, until
@@ -343,14 +344,5 @@ def test_no_text_from_outside_can_break_a_header(value: str, name: str) -> None:
 
 
 def test_two_servers_in_one_process_count_for_themselves() -> None:
-    from lmi.server.metrics import Metrics
-
     assert b"lmi_ready" in Metrics({}).text()
     assert b"lmi_ready" in Metrics({}).text()
-
-
-async def test_an_echo_session_is_ready_through_the_whole_path() -> None:
-    session = Session(SessionConfig("m"), lambda progress: EchoEngine(EchoConfig()))
-    session.start()
-    await session.ready()
-    await session.close()
