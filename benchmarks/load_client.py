@@ -20,6 +20,7 @@ from benchmarks.answer_reader import AnswerReader, NotHttp
 
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.1  # after a failed connect, so that a dead server is not hammered
+MOST_FAILURES: Final = 100  # to connect, one after another: then the server is given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +172,7 @@ class Load:
         self._open: set[Connection] = set()
         self._tasks: set[asyncio.Task[object]] = set()
         self._stopped = False
+        self._failures = 0  # to connect, since the last success
 
     def closed_loop(self, concurrency: int) -> None:
         """So many clients, each with one request at a time."""
@@ -221,8 +223,10 @@ class Load:
                 )
         except OSError as error:  # TimeoutError is one
             self.measured.errors[f"no connection: {type(error).__name__}"] += 1
+            self._failures += 1
             await asyncio.sleep(RETRY_SECONDS)
-            return True
+            return self._failures < MOST_FAILURES
+        self._failures = 0
         self._open.add(connection)
         await connection.closed
         self._open.discard(connection)

@@ -175,30 +175,29 @@ class Observer:
                 )
 
     def _take(self, delta: Delta) -> None:
-        spoken = delta.request_id in self._refused
-        require(not spoken, Invariant.REFUSAL, f"{delta} is of a refused request")
-        observed = self._seen.get(delta.request_id)
-        require(observed is not None, Invariant.TOKENS, f"{delta} is of no accepted request")
-        assert observed is not None
-        require(
-            0 <= delta.choice < len(observed.replies), Invariant.TOKENS, f"{delta}: no such choice"
-        )
-        reply = observed.replies[delta.choice]
+        # Every delta of every check comes by here, so nothing is put into words before it is wrong.
+        reply = self._reply(delta)
         if reply.finish is not None:
             twice = Invariant.ONE_FINISH if delta.finish else Invariant.NOTHING_AFTER
             raise Violation(twice, f"{delta} after {reply.finish}")
-        require(
-            (delta.error is None) == (delta.finish is not Finish.ERROR),
-            Invariant.ONE_FINISH,
-            f"{delta}: an error is set if and only if the finish is ERROR",
-        )
-        require(
-            delta.usage is None or delta.finish is not None,
-            Invariant.ONE_FINISH,
-            f"{delta}: usage before the last delta",
-        )
+        if (delta.error is None) == (delta.finish is Finish.ERROR):
+            what = f"{delta}: an error is set if and only if the finish is ERROR"
+            raise Violation(Invariant.ONE_FINISH, what)
+        if delta.usage is not None and delta.finish is None:
+            raise Violation(Invariant.ONE_FINISH, f"{delta}: usage before the last delta")
         reply.tokens += delta.tokens
         reply.prompt += delta.prompt
         reply.finish = delta.finish
         reply.usage = delta.usage
         reply.error = delta.error
+
+    def _reply(self, delta: Delta) -> Reply:
+        """The reply of the choice that a delta is of."""
+        if delta.request_id in self._refused:
+            raise Violation(Invariant.REFUSAL, f"{delta} is of a refused request")
+        observed = self._seen.get(delta.request_id)
+        if observed is None:
+            raise Violation(Invariant.TOKENS, f"{delta} is of no accepted request")
+        if not 0 <= delta.choice < len(observed.replies):
+            raise Violation(Invariant.TOKENS, f"{delta}: no such choice")
+        return observed.replies[delta.choice]

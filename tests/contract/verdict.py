@@ -53,14 +53,14 @@ def _judge_tokens(
 def _judge_logprobs(sampling: Sampling, reply: Reply, who: str) -> None:
     asked = sampling.logprobs
     for place, token in enumerate(reply.tokens):
-        at = f"{who}, token {place}: {token}"
-        if asked is None:
-            require(token.logprob is None and not token.top, Invariant.TOKENS, f"{at}: not asked")
-            continue
         ranked = [top.logprob for top in token.top]
-        right = token.logprob is not None and token.logprob <= 1e-6 and len(ranked) == asked
-        require(right, Invariant.TOKENS, f"{at}: asked for logprobs={asked}")
-        require(ranked == sorted(ranked, reverse=True), Invariant.TOKENS, f"{at}: best first")
+        if asked is None:
+            right = token.logprob is None and not ranked
+        else:
+            right = token.logprob is not None and token.logprob <= 1e-6 and len(ranked) == asked
+        if not right or ranked != sorted(ranked, reverse=True):
+            what = f"{who}, token {place}, asked for logprobs={asked}, best first: {token}"
+            raise Violation(Invariant.TOKENS, what)
 
 
 def _judge_text(subject: Subject, sampling: Sampling, reply: Reply, who: str) -> None:
