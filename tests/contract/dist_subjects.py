@@ -14,7 +14,6 @@ from lmi.core import Engine
 from lmi.dist import DistConfig, ProcessEngine
 from lmi.dist import Engine as InProcessEngine
 from tests.contract.subject import Subject
-from tests.support.models import VOCAB, make_model
 from tests.support.trained_tokenizers import CORPUS
 
 # The ids that the tiny models' configurations give to these.
@@ -27,6 +26,9 @@ PREFILL_TOKENS = 24
 
 def write_model(folder: Path) -> Path:
     """A random Llama and a byte-level tokenizer that fits it."""
+    # Here and not above, so that collecting the tests does not import torch.
+    from tests.support.models import VOCAB, make_model
+
     make_model(folder, "llama")
     tokenizer = Rust(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

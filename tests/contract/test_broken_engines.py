@@ -61,7 +61,16 @@ BROKEN: list[tuple[type[Any], Invariant]] = [
 
 
 @pytest.mark.parametrize(
-    ("kind", "invariant"), [pytest.param(*each, id=each[0].__name__) for each in BROKEN]
+    ("kind", "invariant"),
+    [
+        pytest.param(
+            *each,
+            id=each[0].__name__,
+            # It must wait for longer than any other engine may.
+            marks=[pytest.mark.slow] if each[0] is conduct.IgnoresItsTimeout else [],
+        )
+        for each in BROKEN
+    ],
 )
 def test_the_suite_catches_a_broken_engine_by_the_invariant_it_breaks(
     kind: type[Any], invariant: Invariant
