@@ -7,6 +7,7 @@ a taken port and a model that can't be loaded end the process with one line.
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import socket
 import time
@@ -24,7 +25,7 @@ from lmi.launch.bind import bind
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import Reporter, reporter
 from lmi.schemas import SchemaConfig
-from lmi.session import Session, SessionConfig
+from lmi.session import Session, SessionConfig, State
 
 log = logging.getLogger("lmi.start")
 
@@ -77,13 +78,14 @@ async def _serve(
         session.start(phases.report)
         loading = asyncio.ensure_future(_loaded(session, spec, phases))
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
-    if loading.done() and loading.exception() is not None:
+    if serving.done() or session.health().state in (State.DRAINING, State.CLOSED):
+        loading.cancel()  # a signal came first
+    elif loading.exception() is not None:
         serving.cancel()
         await asyncio.wait({serving})
         loading.result()
-    if not loading.done():  # a signal came first
-        loading.cancel()
     else:
+        gc.freeze()  # what start-up made stays for good: no collection needs to look at it again
         _say_ready(session, spec, f"http://{config.host}:{await ports}", time.monotonic() - started)
     await serving
 

@@ -182,6 +182,13 @@ def test_sigterm_lets_live_requests_finish_and_exits_zero(tmp_path: Path) -> Non
         assert server.process.wait(20) == 0
 
 
+def test_sigterm_while_loading_is_a_clean_end(tmp_path: Path) -> None:
+    with serving(tmp_path / "log", str(DEMO), ready=False) as server:
+        server.wait_for_ping(503)
+        assert server.stop() == 0, server.log
+    assert "Traceback" not in server.log
+
+
 def test_a_taken_port_is_said_in_one_line(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
