@@ -82,19 +82,22 @@ class Client:
             return
         self._writer.write(head + ask.body)
         await self._writer.drain()
-        self._judge(ask, await self._answer(request_id), request_id)
+        self._judge(ask, await self._answer(), request_id)
 
-    async def _answer(self, request_id: str) -> AnswerReader:
-        assert self._reader is not None
+    async def _answer(self) -> AnswerReader:
         answer = AnswerReader(keep=True)
         while not answer.done:
-            data = await self._reader.read(READ_BYTES)
-            if not data:
-                raise ConnectionError(f"{request_id}: closed after {answer.size} bytes of a body")
-            answer.feed(data)
+            answer.feed(await self._received())
         if answer.closes:
             await self.leave()
         return answer
+
+    async def _received(self) -> bytes:
+        assert self._reader is not None
+        data = await self._reader.read(READ_BYTES)
+        if not data:
+            raise ConnectionError("closed in the middle of an answer")
+        return data
 
     def _judge(self, ask: Ask, answer: AnswerReader, request_id: str) -> None:
         if f"x-request-id: {request_id}".encode() not in answer.headers:
@@ -133,8 +136,9 @@ class Client:
             await asyncio.sleep(self._rng.uniform(0, WAIT_SECONDS))
         if ask.leaving is Leaving.STREAMING:
             wanted = self._rng.randrange(1, STREAM_BYTES)
-            while wanted > 0 and (data := await self._reader.read(READ_BYTES)):
-                wanted -= len(data)
+            answer = AnswerReader()
+            while answer.size < wanted and not answer.done:
+                answer.feed(await self._received())
         await self.leave()
 
     async def leave(self) -> None:
