@@ -28,16 +28,6 @@ def percentiles(values: Sequence[float], scale: float = 1.0) -> dict[str, float]
     return found
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and most of repeats."""
-    return {
-        "median": statistics.median(values),
-        "least": min(values),
-        "most": max(values),
-        "repeats": len(values),
-    }
-
-
 def shown(values: Sequence[float], form: str = ",.0f") -> str:
     """A spread as text: `median (least to most)`."""
     if not values:
