@@ -23,7 +23,7 @@ run: serve-env ## serve a model on 127.0.0.1:8080: make run [PORT=…] [HOST=…
 	@exec .venv/bin/lmi serve $(if $(CONFIG),"$(CONFIG)",$(if $(MODEL),,examples/demo)) $(if $(MODEL),--model "$(MODEL)") --host "$(HOST)" --port "$(PORT)"
 
 test: check ## everything that can be tested on this machine
-	$(PY) -m pytest -m slow -rs
+	$(PY) -m pytest -m slow -n 2 --dist loadfile -rs --durations=15
 
 check: test-env ## format, lint, layers, types, generated documents, fast tests
 	$(PY) -m ruff format --check -q .
