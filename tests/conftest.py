@@ -1,0 +1,35 @@
+"""True of all tests: the fast ones never pay for importing torch.
+
+A module (or folder) that imports torch when it is collected is slow as a whole; a run of the fast
+tests does not even look into it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+IMPORT_TORCH = frozenset(
+    TESTS / name
+    for name in (
+        "fault/test_dist_process_model.py",
+        "tokens",
+        "unit/dist/test_attention.py",
+        "unit/dist/test_core.py",
+        "unit/dist/test_linear.py",
+        "unit/dist/test_loader.py",
+        "unit/dist/test_sampling.py",
+    )
+)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    fast = config.getoption("markexpr") == "not slow"
+    return True if fast and collection_path in IMPORT_TORCH else None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    if not IMPORT_TORCH.isdisjoint((item.path, *item.path.parents)):
+        item.add_marker("slow")
