@@ -35,9 +35,16 @@ _KILL_SECONDS: Final = 10.0
 
 _THREAD_VARIABLES: Final = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
+# oneDNN and torch's layer over it keep a compiled kernel for each shape they met, 1,024 of them by
+# default. A step may have any number of tokens: those came to 700 MiB beside a model of 4 MiB.
+_KERNEL_CACHES: Final = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    "LRU_CACHE_CAPACITY": "128",
+}
+
 
 def worker_environment(threads: int | None, base: Mapping[str, str]) -> dict[str, str]:
-    """The worker's environment: this process's module path, and its threads.
+    """The worker's environment: this process's module path, its threads, and bounds of its caches.
 
     The number of threads must be known before torch is imported. threads None: what `base` says, or
     all cores that we may use.
@@ -47,7 +54,7 @@ def worker_environment(threads: int | None, base: Mapping[str, str]) -> dict[str
         count = available_cores() if threads is None else threads
         chosen = dict.fromkeys(_THREAD_VARIABLES, str(count))
     path = os.pathsep.join(part for part in sys.path if part)
-    return {**base, **chosen, "PYTHONPATH": path}
+    return {**_KERNEL_CACHES, **base, **chosen, "PYTHONPATH": path}
 
 
 class Child:

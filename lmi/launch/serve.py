@@ -22,6 +22,7 @@ from lmi.config import Resolution
 from lmi.config.spec import ModelSpec
 from lmi.core import ConfigError, Engine, EngineDead
 from lmi.launch.bind import bind
+from lmi.launch.heap import give_large_blocks_back
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import Reporter, reporter
 from lmi.schemas import SchemaConfig
@@ -41,6 +42,7 @@ class Address:
 def serve(resolution: Resolution, environ: Mapping[str, str], address: Address) -> None:
     """Serve until SIGTERM or SIGINT. Raises LmiError when the model can't be served."""
     preflight(resolution)
+    give_large_blocks_back()
     spec = resolution.spec
     config = server_config(spec, address)
     log.info("%s: engine %s: %s", spec.name, spec.engine, spec.reason)

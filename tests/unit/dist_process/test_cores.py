@@ -39,3 +39,9 @@ def test_the_configuration_beats_the_environment() -> None:
     assert worker_environment(5, {"OMP_NUM_THREADS": "2"})["OMP_NUM_THREADS"] == "5"
     assert worker_environment(None, {"OMP_NUM_THREADS": "2"})["OMP_NUM_THREADS"] == "2"
     assert worker_environment(None, {})["OMP_NUM_THREADS"] == str(available_cores())
+
+
+def test_the_caches_of_compiled_kernels_are_bounded_unless_told_otherwise() -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    assert int(worker_environment(1, {})[name]) < 1024
+    assert worker_environment(1, {name: "7"})[name] == "7"
