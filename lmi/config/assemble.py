@@ -64,7 +64,6 @@ def assemble(
             "option.max_rolling_batch_prefill_tokens", int
         ),
         max_model_len=read.optional("option.max_model_len", int),
-        gpu_memory_utilization=read.optional("option.gpu_memory_utilization", float),
         block_size=read.optional("option.block_size", int),
         kv_cache_memory=read.optional("option.kv_cache_memory", int),
         threads=read.optional("option.threads", int),

@@ -49,7 +49,6 @@ class ModelSpec:
     max_rolling_batch_size: int
     max_rolling_batch_prefill_tokens: int | None
     max_model_len: int | None
-    gpu_memory_utilization: float | None
     block_size: int | None
     kv_cache_memory: int | None
     threads: int | None

@@ -6,7 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -15,12 +15,10 @@ from lmi.core import (
     Engine,
     Finish,
     GenerationRequest,
-    LmiError,
     RequestError,
     Sampling,
-    Token,
-    Usage,
 )
+from tests.support.drive import Said
 
 # A request id is never used twice in a process, so all observers count together.
 _ids: Final = itertools.count(1)
@@ -59,23 +57,8 @@ def require(true: bool, invariant: Invariant, what: str) -> None:
         raise Violation(invariant, what)
 
 
-@dataclass
-class Reply:
+class Reply(Said):
     """What one choice has said so far."""
-
-    tokens: list[Token] = field(default_factory=list)
-    finish: Finish | None = None
-    usage: Usage | None = None
-    error: LmiError | None = None
-    prompt: tuple[Token, ...] = ()
-
-    @property
-    def ids(self) -> list[int]:
-        return [token.id for token in self.tokens]
-
-    @property
-    def text(self) -> str:
-        return "".join([token.text for token in self.tokens])
 
     @property
     def gist(self) -> tuple[list[int], str, Finish | None]:
