@@ -10,6 +10,8 @@ from lmi.core import ConfigError
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+Runtime = Literal["auto", "native", "transformers", "generate"]
+KernelChoice = Literal["auto", "plain", "cpu", "triton"]
 
 _POSITIVE: Final = (
     "max_model_len",
@@ -19,7 +21,14 @@ _POSITIVE: Final = (
     "kv_blocks",
     "kv_cache_bytes",
     "threads",
+    "tensor_parallel",
 )
+_CHOICES: Final = {
+    "dtype": Dtype,
+    "device": Device,
+    "runtime": Runtime,
+    "kernels": KernelChoice,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,17 @@ class DistConfig:
     kv_blocks, kv_cache_bytes: the KV cache's size (at most one of them); with neither, what
     max_batch full contexts need, but no more than a share of the free memory. threads: of torch,
     None leaves its own choice. trust_remote_code: run Python code from the model's folder.
+    runtime: native is our own decoder, for the families it knows; transformers is that library's
+    model over our paged attention; generate is that library's `generate` on padded batches, for
+    models that can be run in no other way; auto takes the first of them that can. kernels: what the
+    native decoder computes with; auto is triton on CUDA, cpu (our C++ library) where it is built,
+    else plain torch. tensor_parallel: ranks, one device or one share of the cores each.
+    custom_all_reduce: let the ranks use our own collectives where these can. collective_timeout:
+    seconds after which a rank that does not answer counts as hung. prefix_cache: keep the KV blocks
+    of finished prompts for prompts that begin alike. speculative_tokens: tokens guessed per step by
+    looking up the last words earlier in the text (0 is off); answers stay the same.
+    speculative_ngram: the longest run of last tokens that is looked up. device_memory_share: of a
+    GPU's free memory, for weights and KV cache together. cuda_graphs: capture decode steps.
     """
 
     model: Path
@@ -47,16 +67,33 @@ class DistConfig:
     kv_cache_bytes: int | None = None
     threads: int | None = None
     trust_remote_code: bool = False
+    runtime: Runtime = "auto"
+    kernels: KernelChoice = "auto"
+    tensor_parallel: int = 1
+    custom_all_reduce: bool = True
+    collective_timeout: float = 60.0
+    prefix_cache: bool = False
+    speculative_tokens: int = 0
+    speculative_ngram: int = 4
+    device_memory_share: float = 0.9
+    cuda_graphs: bool = True
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise self.error(name, "expected a whole number from 1")
-        if self.dtype not in get_args(Dtype):
-            raise self.error("dtype", f"expected one of {', '.join(get_args(Dtype))}")
-        if self.device not in get_args(Device):
-            raise self.error("device", f"expected one of {', '.join(get_args(Device))}")
+        for name, kind in _CHOICES.items():
+            if getattr(self, name) not in get_args(kind):
+                raise self.error(name, f"expected one of {', '.join(get_args(kind))}")
+        if self.speculative_tokens < 0:
+            raise self.error("speculative_tokens", "expected a whole number from 0")
+        if not self.speculative_ngram >= 1:
+            raise self.error("speculative_ngram", "expected a whole number from 1")
+        if not 0 < self.device_memory_share <= 1:
+            raise self.error("device_memory_share", "expected a number above 0, at most 1")
+        if not self.collective_timeout > 0:
+            raise self.error("collective_timeout", "expected seconds above 0")
         if self.kv_blocks is not None and self.kv_cache_bytes is not None:
             raise self.error("kv_blocks", "set either kv_blocks or kv_cache_bytes, not both")
 
