@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lmi.dist.blocks import TRASH_BLOCK
+from lmi.dist.kernels.base import Segments
 from lmi.dist.scheduler import Plan
 from lmi.dist.sequence import Sequence
 
@@ -67,6 +68,7 @@ class StepBatch:
         slots: torch.Tensor,
         logit_rows: torch.Tensor,
         prefill: list[PrefillPart],
+        segments: Segments,
         tables: NDArray[np.int64],
         lengths: NDArray[np.int64],
         block_size: int,
@@ -78,6 +80,7 @@ class StepBatch:
         self.slots = slots  # (tokens,)
         self.logit_rows = logit_rows  # rows of which logits are wanted
         self.prefill = prefill
+        self.segments = segments
         self.decode_start = token_ids.shape[1] - len(lengths)
         self._tables = tables  # (decode rows, blocks)
         self._lengths = lengths  # (decode rows,) tokens with the new one
@@ -203,9 +206,7 @@ class BatchBuilder:
         lengths = np.fromiter((len(s.tokens) for s in decode), np.int64, len(decode))
         for sequence in decode:
             self._row(sequence)
-        places = np.fromiter((s.place for s in decode), np.int64, len(decode))
-        width = int(-(-lengths.max() // self._size)) if decode else 0
-        tables = self._table[places, :width]
+        segments, tables = self._segments(plan, parts, lengths, base)
         if decode:
             ids += [s.tokens[-1] for s in decode]
             last = lengths - 1
@@ -220,12 +221,37 @@ class BatchBuilder:
             slots=self._tensor(np.concatenate(slots)),
             logit_rows=self._tensor(np.concatenate(rows)),
             prefill=parts,
+            segments=segments,
             tables=tables,
             lengths=lengths,
             block_size=self._size,
             dtype=self._dtype,
             device=self._device,
         )
+
+    def _segments(
+        self, plan: Plan, parts: list[PrefillPart], lengths: NDArray[np.int64], base: int
+    ) -> tuple[Segments, NDArray[np.int64]]:
+        """Of all sequences, and the block tables of those that decode."""
+        count = len(parts) + len(lengths)
+        spans = np.empty((count, 3), dtype=np.int32)
+        for index, part in enumerate(parts):
+            spans[index] = part.start, part.stop - part.start, part.total
+        spans[len(parts) :, 0] = np.arange(base, base + len(lengths))
+        spans[len(parts) :, 1] = 1
+        spans[len(parts) :, 2] = lengths
+        places = np.fromiter((s.place for s in plan.sequences), np.int64, count)
+        longest = int(spans[:, 2].max())
+        tables = self._table[places, : -(-longest // self._size)]
+        segments = Segments(
+            spans=torch.from_numpy(spans).to(self._device),
+            tables=torch.from_numpy(tables.astype(np.int32)).to(self._device),
+            decode_start=len(parts),
+            max_tokens=longest,
+            longest=int(spans[:, 1].max()),
+        )
+        width = int(-(-lengths.max() // self._size)) if len(lengths) else 0
+        return segments, tables[len(parts) :, :width]
 
     def _row(self, sequence: Sequence) -> NDArray[np.int64]:
         place = sequence.place

@@ -12,15 +12,17 @@ import torch
 
 from lmi.core import EngineDead, EngineError, EngineInfo, Finish, LmiError, OutOfMemory
 from lmi.dist import admission
+from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
-from lmi.dist.loader import Loaded, Progress, install_attention, load, read_model_config
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest, CoreStats
+from lmi.dist.model import ModelFacts
 from lmi.dist.runner import Runner
+from lmi.dist.runtimes import Progress, load_model
 from lmi.dist.sampling import Sampled, Sampler
 from lmi.dist.scheduler import Plan, Scheduler
 from lmi.dist.sequence import Sequence
-from lmi.dist.sizing import CUDA_SHARE, HOST_SHARE, Size, model_length, size_cache
+from lmi.dist.sizing import CUDA_SHARE, HOST_SHARE, Size, size_cache
 
 __all__ = ["DistConfig", "EngineCore", "Progress"]
 
@@ -34,26 +36,30 @@ def _silent(phase: str, done: int, total: int) -> None:
 class EngineCore:
     """One loaded model that serves token-level requests. All calls come from one thread."""
 
-    def __init__(self, config: DistConfig, progress: Progress = _silent) -> None:
+    def __init__(
+        self,
+        config: DistConfig,
+        progress: Progress = _silent,
+        *,
+        collective: Collective | None = None,
+        sampler: Sampler | None = None,
+    ) -> None:
         """Load the model. Raises ConfigError or ModelError; may take minutes.
 
         progress is called with a phase, what is done and the total (bytes for the weights).
+        collective: of the ranks that compute this model together. sampler: what chooses the tokens;
+        all ranks must come to the same.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        progress("read config", 0, 1)
-        model_config = read_model_config(config)
-        progress("read config", 1, 1)
-        with torch.inference_mode():
-            loaded = load(config, model_config, progress)
-            model_len, note = model_length(loaded.text_config)
-            install_attention(loaded, _rounded(model_len, config.block_size))
-        size = _size(config, loaded, model_len, note)
+        model = load_model(config, progress, collective)
+        facts = model.facts
+        size = _size(config, facts)
         progress("warm up", 0, 1)
-        self._loaded = loaded
+        self._facts = facts
         self._max_model_len = size.max_model_len
         self._runner = Runner(
-            loaded,
+            model,
             blocks=size.blocks,
             block_size=config.block_size,
             max_batch=config.max_batch,
@@ -69,16 +75,16 @@ class EngineCore:
             prefill_tokens=config.prefill_tokens,
         )
         progress("warm up", 1, 1)
-        self._sampler = Sampler()
+        self._sampler = sampler or Sampler()
         self._requests: dict[int, list[Sequence]] = {}  # living choices
         self._news: list[CoreEvent] = []  # of cancels, until the next step
         self._steps = self._prompt_tokens = self._generated = self._cancelled = 0
-        self.info = _info(config, loaded, size)
+        self.info = _info(config, facts, size)
 
     @property
     def eos_ids(self) -> frozenset[int]:
         """The model's end tokens."""
-        return self._loaded.eos_ids
+        return self._facts.eos_ids
 
     @property
     def has_work(self) -> bool:
@@ -90,7 +96,7 @@ class EngineCore:
         if request.id in self._requests:
             raise EngineError(f"request id {request.id} is in use")
         admission.check(
-            request, vocab_size=self._loaded.vocab_size, max_model_len=self._max_model_len
+            request, vocab_size=self._facts.vocab_size, max_model_len=self._max_model_len
         )
         choices = [
             Sequence.of(request, choice, eos_ids=self.eos_ids, max_model_len=self._max_model_len)
@@ -149,7 +155,6 @@ class EngineCore:
         """Drop model and cache. Idempotent."""
         self._requests.clear()
         self.__dict__.pop("_runner", None)
-        self.__dict__.pop("_loaded", None)
 
     @torch.inference_mode()
     def _sample(self, plan: Plan, logits: torch.Tensor) -> list[Sampled]:
@@ -244,32 +249,23 @@ def _error_event(sequence: Sequence, error: LmiError) -> CoreEvent:
     )
 
 
-def _rounded(tokens: int, block_size: int) -> int:
-    return -(-tokens // block_size) * block_size
-
-
-def _size(config: DistConfig, loaded: Loaded, model_len: int, note: str) -> Size:
-    numbers = sum(layer.shape.numbers_per_token for layer in loaded.layers)
+def _size(config: DistConfig, facts: ModelFacts) -> Size:
     return size_cache(
         config,
-        model_len=model_len,
-        note=note,
-        bytes_per_token=numbers * loaded.dtype.itemsize,
-        free_bytes=free_memory(loaded.device),
-        share=CUDA_SHARE if loaded.device.type == "cuda" else HOST_SHARE,
+        model_len=facts.model_len,
+        note=facts.length_note,
+        bytes_per_token=facts.bytes_per_token,
+        free_bytes=free_memory(facts.device),
+        share=CUDA_SHARE if facts.device.type == "cuda" else HOST_SHARE,
     )
 
 
-def _info(config: DistConfig, loaded: Loaded, size: Size) -> EngineInfo:
-    numbers = sum(layer.shape.numbers_per_token for layer in loaded.layers)
-    cache = size.blocks * config.block_size * numbers * loaded.dtype.itemsize
-    windows = sorted({layer.window for layer in loaded.layers if layer.window is not None})
+def _info(config: DistConfig, facts: ModelFacts, size: Size) -> EngineInfo:
+    cache = size.blocks * config.block_size * facts.bytes_per_token
     details = [
-        ("device", str(loaded.device)),
-        ("dtype", str(loaded.dtype).removeprefix("torch.")),
-        ("threads", str(torch.get_num_threads())),
-        ("linear layers", f"{loaded.packed_linears} packed" if loaded.packed_linears else "plain"),
-        ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
+        ("device", str(facts.device)),
+        ("dtype", str(facts.dtype).removeprefix("torch.")),
+        *facts.details,
         ("context", f"{size.max_model_len} tokens" + (f" ({size.note})" if size.note else "")),
         (
             "KV cache",
@@ -281,7 +277,7 @@ def _info(config: DistConfig, loaded: Loaded, size: Size) -> EngineInfo:
         engine="lmi-dist",
         model=config.model.name,
         max_model_len=size.max_model_len,
-        vocab_size=loaded.vocab_size,
+        vocab_size=facts.vocab_size,
         max_batch=config.max_batch,
         details=tuple(details),
     )

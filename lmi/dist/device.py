@@ -40,6 +40,11 @@ def choose_dtype(
     return torch.bfloat16 if cpu_multiplies_bf16() else torch.float32
 
 
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The dtype that config.json names, None for one that LMI-Dist does not compute in."""
+    return _DTYPES.get(name or "")
+
+
 def cpu_multiplies_bf16() -> bool:
     """Whether this processor has instructions for bfloat16 products."""
     try:

@@ -7,19 +7,19 @@ from typing import Final
 import torch
 
 from lmi.core import ModelError
-from lmi.dist.attention import PagedLayer, Step
 from lmi.dist.batch import BatchBuilder
 from lmi.dist.blocks import TRASH_BLOCK
-from lmi.dist.kv import LayerCache, Workspace
-from lmi.dist.loader import Loaded
+from lmi.dist.kv import LayerCache
 from lmi.dist.messages import CoreRequest
-from lmi.dist.probe import set_layer
+from lmi.dist.model import PagedModel, Reference
 from lmi.dist.scheduler import Plan, Scheduler
 from lmi.dist.sequence import Sequence
 
+_PROBE_CHUNK: Final = 3  # prompt tokens per step of the self-check: not a divisor of its lengths
+_WARM_UP_TOKENS: Final = 8
+
 # Largest difference of paged and own attention, relative to the logits' spread, by dtype. Far above
 # rounding, far below what a forgotten bias or window does.
-_PROBE_CHUNK: Final = 3  # prompt tokens per step of the self-check: not a divisor of its lengths
 _TOLERANCE: Final = {torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.25}
 
 
@@ -27,40 +27,34 @@ class Runner:
     """The model with its KV caches. Not thread-safe; one step at a time."""
 
     def __init__(
-        self, loaded: Loaded, *, blocks: int, block_size: int, max_batch: int, max_model_len: int
+        self, model: PagedModel, *, blocks: int, block_size: int, max_batch: int, max_model_len: int
     ) -> None:
-        self._loaded = loaded
-        self._step = Step()
-        workspace = Workspace(loaded.dtype, loaded.device)
-        set_layer(loaded.model.modules(), None)
-        self._caches: list[LayerCache] = []
-        for facts in loaded.layers:
-            # One block more than is given out: number 0 is the trash block.
-            cache = LayerCache(facts.shape, blocks + 1, block_size, loaded.dtype, loaded.device)
-            set_layer([facts.module], PagedLayer(cache, self._step, workspace))
-            self._caches.append(cache)
+        facts = model.facts
+        self._model = model
+        self._device = facts.device
+        # One block more than is given out: number 0 is the trash block.
+        self._caches = [
+            LayerCache(shape, blocks + 1, block_size, facts.dtype, facts.device)
+            for shape in facts.layers
+        ]
+        model.attach(self._caches)
         self._builder = BatchBuilder(
             max_batch=max_batch,
             blocks_per_sequence=-(-max_model_len // block_size),
             block_size=block_size,
-            dtype=loaded.dtype,
-            device=loaded.device,
+            dtype=facts.dtype,
+            device=facts.device,
         )
 
     @torch.inference_mode()
     def run(self, plan: Plan) -> torch.Tensor:
         """The logits of a plan, rows as `BatchBuilder.build` orders them: (rows, vocabulary)."""
-        batch = self._builder.build(plan)
-        self._step.batch = batch
-        try:
-            return self._loaded.logits(batch.token_ids, batch.positions, batch.logit_rows)
-        finally:
-            self._step.batch = None
+        return self._model.logits(self._builder.build(plan))
 
     @torch.inference_mode()
     def scrub(self, blocks: list[int]) -> None:
         """Zero blocks that may hold numbers that are not finite."""
-        rows = torch.tensor([TRASH_BLOCK, *blocks], device=self._loaded.device)
+        rows = torch.tensor([TRASH_BLOCK, *blocks], device=self._device)
         for cache in self._caches:
             cache.scrub(rows)
 
@@ -68,7 +62,8 @@ class Runner:
         """Compare paged attention with the model's own: raise ModelError where they differ.
 
         Two sequences side by side: computed in chunks, then decoded, so that every path of the
-        attention runs once. This is the warm-up too.
+        attention runs once. This is the warm-up too, and all of it for a model whose own attention
+        is paged.
         """
         scheduler = Scheduler(
             blocks=blocks,
@@ -76,7 +71,8 @@ class Runner:
             max_batch=max_batch,
             prefill_tokens=_PROBE_CHUNK,
         )
-        ids, reference = self._loaded.probe_ids, self._loaded.reference
+        reference = self._model.reference()
+        ids = reference.ids if reference is not None else _warm_up_ids(self._model.facts.vocab_size)
         half = len(ids) // 2
         pair = [_probe_sequence(-1, ids[:-1]), _probe_sequence(-2, ids[:half])]
         for sequence in pair:
@@ -92,20 +88,33 @@ class Runner:
             for row, sequence in zip(logits, done, strict=True):
                 place = len(sequence.tokens)
                 if place <= len(ids):
-                    self._compare(row, reference[place - 1])
+                    self._compare(row, reference, place - 1)
                 sequence.tokens.append(ids[min(place, len(ids) - 1)])
         for sequence in pair:
             scheduler.remove(sequence)
 
-    def _compare(self, row: torch.Tensor, reference: torch.Tensor) -> None:
-        spread = (reference.amax() - reference.amin()).clamp_min(1e-6)
-        difference = ((row - reference).abs().amax() / spread).item()
-        if not difference <= _TOLERANCE[self._loaded.dtype]:
+    def _compare(self, row: torch.Tensor, reference: Reference | None, place: int) -> None:
+        facts = self._model.facts
+        if reference is None:
+            if not torch.isfinite(row).all():
+                raise ModelError(
+                    f"{facts.kind}: the model gives logits that are not finite in {facts.dtype}; "
+                    "try another dtype, or look at the checkpoint"
+                )
+            return
+        want = reference.logits[place]
+        spread = (want.amax() - want.amin()).clamp_min(1e-6)
+        difference = ((row - want).abs().amax() / spread).item()
+        if not difference <= _TOLERANCE[facts.dtype]:
             raise ModelError(
-                f"{self._loaded.model.config.model_type}: with LMI-Dist's paged attention the "
-                f"logits differ from the model's own by {difference:.2g} of their spread; its "
-                "attention does something that LMI-Dist does not know"
+                f"{facts.kind}: with LMI-Dist's paged attention the logits differ from the model's "
+                f"own by {difference:.2g} of their spread; its attention does something that "
+                "LMI-Dist does not know"
             )
+
+
+def _warm_up_ids(vocab_size: int) -> list[int]:
+    return [(7 * i + 3) % vocab_size for i in range(_WARM_UP_TOKENS)]
 
 
 def _probe_sequence(request_id: int, ids: list[int]) -> Sequence:

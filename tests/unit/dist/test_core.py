@@ -228,13 +228,13 @@ def test_a_step_that_fails_ends_its_requests_only(
 ) -> None:
     core = new_core(llama, max_batch=2)
     want = tokens(serve(core, [CoreRequest(1, PROMPTS[0], 10)])[1])
-    model = core._loaded.model
+    model = core._runner._model
 
-    def fail(*_: object) -> None:
-        handle.remove()
+    def fail(batch: object) -> None:
+        del model.logits
         raise raised
 
-    handle = model.register_forward_pre_hook(fail)
+    model.logits = fail
     events = serve(core, [CoreRequest(i, PROMPTS[0], 10) for i in (2, 3, 4)])
     for number in (2, 3):
         (event,) = events[number]
