@@ -1,0 +1,231 @@
+"""The operations between ranks through torch.distributed: gloo on a CPU, NCCL on CUDA.
+
+Works everywhere, also between hosts. Bytes always go over gloo: they are of the host, and a group
+of their own without a time-out lets followers wait for an idle rank 0 for days.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import timedelta
+from threading import Lock
+from typing import Final
+
+import torch
+import torch.distributed as dist
+
+from lmi.core import EngineDead
+from lmi.dist.collectives.base import Place
+from lmi.dist.collectives.peers import Peer
+from lmi.dist.kernels.base import Kernels
+from lmi.dist.kernels.plain import PlainKernels
+
+# To find each other: torch and CUDA take their time to be imported on a cold disk.
+_JOIN_SECONDS: Final = 300.0
+# How often a waiting rank looks whether the others live and whether it is to give up.
+_LOOK_SECONDS: Final = 0.1
+# From the end of a process's sockets to the end of the process.
+_END_SECONDS: Final = 0.2
+# What we bound ourselves must not be bounded by gloo.
+_FOR_EVER: Final = timedelta(days=3650)
+# A broadcast's first message: its length, and all of it if it is small.
+_LENGTH: Final = 8
+_FIRST: Final = 1024
+
+
+class ProcessGroup:
+    """A `Collective` over torch's default process group, which it makes; one per process."""
+
+    def __init__(self, place: Place, device: torch.device, timeout: float, reason: str) -> None:
+        """Meet the other ranks. device: where the tensors are. timeout: in seconds, of a hang.
+
+        Raises EngineDead when they do not all come.
+        """
+        self.name = "nccl" if device.type == "cuda" else "gloo"
+        self.reason = reason
+        self.rank, self.size = place.rank, place.size
+        self.seconds = 0.0
+        self.kernels: Kernels = PlainKernels(torch.float32)
+        self.device = device
+        self._timeout = timeout
+        self._aborted: str | None = None
+        self._closing = Lock()
+        self._open = True
+        self._peers: list[Peer] = []
+        if place.rendezvous.startswith("file://"):  # else gloo asks for the host's name, in vain
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        try:
+            dist.init_process_group(
+                self.name,
+                init_method=place.rendezvous,
+                rank=place.rank,
+                world_size=place.size,
+                timeout=timedelta(seconds=_JOIN_SECONDS),
+                device_id=device if device.type == "cuda" else None,
+            )
+            self._host = dist.new_group(backend="gloo", timeout=_FOR_EVER)
+            if device.type == "cuda":
+                # NCCL's own watchdog ends a process that waits longer than this.
+                self._numbers = dist.new_group(
+                    backend="nccl", timeout=timedelta(seconds=timeout), device_id=device
+                )
+            else:
+                self._numbers = self._host
+            self._peers = self._introduce()
+        except RuntimeError as error:
+            raise EngineDead(
+                f"rank {self.rank} of {self.size} did not meet the others at {place.rendezvous}"
+            ) from error
+
+    @property
+    def group_name(self) -> str:
+        """The name under which torch knows the group that the tensors go through."""
+        return self._numbers.group_name
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """See `Collective`."""
+        began = time.perf_counter()
+        if tensor.is_cuda:
+            dist.all_reduce(tensor, group=self._numbers)
+        elif self.size == 2:  # a sum of two has one order, and gloo's is the quickest
+            self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True), self._timeout)
+        else:
+            self._sum_in_order(tensor)
+        self.seconds += time.perf_counter() - began
+        return tensor
+
+    def add_rms_norm(
+        self, residual: torch.Tensor, delta: torch.Tensor, weight: torch.Tensor, epsilon: float
+    ) -> torch.Tensor:
+        """See `Collective`."""
+        return self.kernels.add_rms_norm(residual, self.all_reduce(delta), weight, epsilon)
+
+    def all_gather(self, columns: torch.Tensor) -> torch.Tensor:
+        """See `Collective`."""
+        began = time.perf_counter()
+        rows, width = columns.shape
+        parts = columns.new_empty(self.size, rows, width)
+        self._gather(parts, columns)
+        gathered = parts.transpose(0, 1).reshape(rows, self.size * width)
+        self.seconds += time.perf_counter() - began
+        return gathered
+
+    def broadcast(self, data: bytes | None) -> bytes:
+        """See `Collective`."""
+        began = time.perf_counter()
+        received = self._broadcast(data, self._timeout)
+        self.seconds += time.perf_counter() - began
+        return received
+
+    def listen(self) -> bytes:
+        """See `Collective`."""
+        return self._broadcast(None, float("inf"))
+
+    def meet(self, seconds: float) -> None:
+        """See `Collective`."""
+        self._finish(dist.all_reduce(torch.zeros(1), group=self._host, async_op=True), seconds)
+
+    def agree(self, *flags: bool) -> tuple[bool, ...]:
+        """Each flag's conjunction over all ranks."""
+        return tuple(bool(least) for least in self.least(*flags))
+
+    def least(self, *numbers: int) -> tuple[int, ...]:
+        """Each number's minimum over all ranks."""
+        tensor = torch.tensor(numbers, dtype=torch.int64)
+        self._finish(
+            dist.all_reduce(tensor, op=dist.ReduceOp.MIN, group=self._host, async_op=True),
+            self._timeout,
+        )
+        return tuple(tensor.tolist())
+
+    def abort(self, reason: str) -> None:
+        """See `Collective`."""
+        self._aborted = self._aborted or reason
+
+    def close(self) -> None:
+        """See `Collective`."""
+        with self._closing:
+            if not self._open:
+                return
+            self._open = False
+        self.abort("the collective is closed")
+        dist.destroy_process_group()
+
+    def _introduce(self) -> list[Peer]:
+        me = Peer.here(self.rank)
+        mine = torch.tensor([me.pid, me.started, me.host])
+        all_of_them = mine.new_empty(self.size, mine.numel())
+        work = dist.all_gather(list(all_of_them), mine, group=self._host, async_op=True)
+        self._finish(work, _JOIN_SECONDS)
+        peers = [Peer(rank, *numbers) for rank, numbers in enumerate(all_of_them.tolist())]
+        return [peer for peer in peers if peer.rank != self.rank]
+
+    def _sum_in_order(self, tensor: torch.Tensor) -> None:
+        """gloo's ring would add in an order that depends on an element's place in the tensor."""
+        parts = tensor.new_empty(self.size, *tensor.shape)
+        self._gather(parts, tensor)
+        total = parts[0].float()
+        for part in parts[1:]:
+            total += part
+        tensor.copy_(total)
+
+    def _gather(self, parts: torch.Tensor, mine: torch.Tensor) -> None:
+        if mine.is_cuda:
+            dist.all_gather_into_tensor(parts, mine, group=self._numbers)
+        else:
+            work = dist.all_gather(list(parts), mine, group=self._numbers, async_op=True)
+            self._finish(work, self._timeout)
+
+    def _broadcast(self, data: bytes | None, seconds: float) -> bytes:
+        first = torch.zeros(_FIRST, dtype=torch.uint8)
+        if data is not None:
+            start = len(data).to_bytes(_LENGTH, "little") + data[: _FIRST - _LENGTH]
+            first[: len(start)] = torch.frombuffer(bytearray(start), dtype=torch.uint8)
+        self._finish(dist.broadcast(first, 0, group=self._host, async_op=True), seconds)
+        if data is None:
+            head = first.numpy().tobytes()
+            length = int.from_bytes(head[:_LENGTH], "little")
+            start = head[: _LENGTH + length]
+        else:
+            length = len(data)
+        missing = length - (_FIRST - _LENGTH)
+        if missing > 0:
+            rest = (
+                torch.empty(missing, dtype=torch.uint8)
+                if data is None
+                else torch.frombuffer(bytearray(data[-missing:]), dtype=torch.uint8)
+            )
+            work = dist.broadcast(rest, 0, group=self._host, async_op=True)
+            self._finish(work, self._timeout)
+            start += rest.numpy().tobytes()
+        return start[_LENGTH:] if data is None else data
+
+    def _finish(self, work: dist.Work, seconds: float) -> None:
+        """Wait for gloo's work, for at most `seconds`; EngineDead if it fails or a rank is gone."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                work.wait(timedelta(seconds=_LOOK_SECONDS))
+            except RuntimeError as error:  # also at the end of each look: then it goes on
+                if work.is_completed():
+                    raise EngineDead(self._fate("a rank is gone")) from error
+            else:
+                return
+            if self._aborted is not None:
+                raise EngineDead(self._aborted)
+            for peer in self._peers:
+                if peer.fate() == "gone":
+                    raise EngineDead(f"{peer} is gone")
+            if time.monotonic() > until:
+                raise EngineDead(self._fate(f"a rank did not answer within {seconds:g} s"))
+
+    def _fate(self, otherwise: str) -> str:
+        """Which rank is at fault, if its process shows it; a socket may close before it ends."""
+        until = time.monotonic() + _END_SECONDS
+        while time.monotonic() < until:
+            for peer in self._peers:
+                if (fate := peer.fate()) is not None:
+                    return f"{peer} is {fate}"
+            time.sleep(_END_SECONDS / 20)
+        return otherwise
