@@ -17,6 +17,7 @@ from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest, CoreStats
 from lmi.dist.model import ModelFacts
+from lmi.dist.parallel.memory import least_free
 from lmi.dist.runner import Runner
 from lmi.dist.runtimes import Progress, load_model
 from lmi.dist.sampling import Sampled, Sampler
@@ -54,8 +55,9 @@ class EngineCore:
             torch.set_num_threads(config.threads)
         model = load_model(config, progress, collective)
         facts = model.facts
-        size = _size(config, facts)
+        size = _size(config, facts, collective)
         progress("warm up", 0, 1)
+        self._alone = collective is None
         self._facts = facts
         self._max_model_len = size.max_model_len
         self._runner = Runner(
@@ -115,7 +117,11 @@ class EngineCore:
             self._news.append(CoreEvent(request_id, sequence.choice, None, Finish.CANCELLED))
 
     def step(self) -> list[CoreEvent]:
-        """One forward pass for all that run. Raises EngineDead when the device is lost."""
+        """One forward pass for all that run.
+
+        Raises EngineDead when the device or another rank is lost; where there are other ranks, for
+        every failure: they may have come through, and no two of them would be alike after that.
+        """
         events, self._news = self._news, []
         plan = self._scheduler.schedule()
         if not plan:
@@ -124,6 +130,8 @@ class EngineCore:
         try:
             logits = self._runner.run(plan)
             sampled = self._sample(plan, logits)
+        except EngineDead:
+            raise
         except (MemoryError, torch.OutOfMemoryError) as error:
             log.exception("out of memory in a step")
             return events + self._fail(plan, OutOfMemory(f"out of memory: {error}"))
@@ -218,6 +226,8 @@ class EngineCore:
         )
 
     def _fail(self, plan: Plan, error: LmiError) -> list[CoreEvent]:
+        if not self._alone:
+            raise EngineDead(str(error)) from error
         events = []
         for sequence in plan.sequences:
             self._runner.scrub(sequence.blocks)
@@ -249,14 +259,15 @@ def _error_event(sequence: Sequence, error: LmiError) -> CoreEvent:
     )
 
 
-def _size(config: DistConfig, facts: ModelFacts) -> Size:
+def _size(config: DistConfig, facts: ModelFacts, collective: Collective | None) -> Size:
+    device = facts.device
     return size_cache(
         config,
         model_len=facts.model_len,
         note=facts.length_note,
         bytes_per_token=facts.bytes_per_token,
-        free_bytes=free_memory(facts.device),
-        share=CUDA_SHARE if facts.device.type == "cuda" else HOST_SHARE,
+        free_bytes=free_memory(device) if collective is None else least_free(device, collective),
+        share=CUDA_SHARE if device.type == "cuda" else HOST_SHARE,
     )
 
 

@@ -10,26 +10,12 @@ chosen (NCCL and symmetric memory choose their own order: there the ranks only a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
 from lmi.dist.kernels.base import Kernels
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A rank's place in its job.
-
-    rendezvous: where the ranks find each other, as torch.distributed writes it:
-    `file:///folder/name` (a file that does not exist yet, in a folder of this job alone; the ranks
-    are on one host then, and speak over its loopback) or `tcp://host:port` (rank 0 listens there).
-    """
-
-    rank: int
-    size: int
-    rendezvous: str
+from lmi.dist.place import Place as Place
 
 
 class Collective(Protocol):
