@@ -18,6 +18,7 @@ IMPORT_TORCH = frozenset(
         "tokens",
         "unit/dist/test_attention.py",
         "unit/dist/test_core.py",
+        "unit/dist/test_decoder.py",
         "unit/dist/test_linear.py",
         "unit/dist/test_loader.py",
         "unit/dist/test_sampling.py",

@@ -8,6 +8,7 @@ import pytest
 
 from lmi.core import Finish
 from lmi.dist.core import DistConfig, EngineCore
+from lmi.dist.decoder.config import FAMILIES
 from lmi.dist.messages import CoreRequest, CoreStats
 from tests.support.models import CONFIGS
 from tests.tokens.conftest import PROMPTS, GetReference, Reference
@@ -99,6 +100,22 @@ def test_chunking_preemption_and_cancels_change_no_token(
     assert stats.chunks > 10
     assert stats.preemptions > 2
     assert stats.cancelled == BYSTANDERS
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_own_layers_give_the_same_tokens(reference: GetReference, family: str) -> None:
+    expected = reference(family)
+    config = DistConfig(
+        expected.folder,
+        dtype="float32",
+        max_batch=8,
+        prefill_tokens=40,
+        kv_blocks=30,
+        runtime="transformers",
+    )
+    stats = serve(config, expected, order=SHUFFLED, at_once=12, bystanders=BYSTANDERS)
+    assert stats.chunks > 10
+    assert stats.preemptions > 2
 
 
 @pytest.mark.parametrize("family", OTHERS)
