@@ -23,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 from lmi.core import ModelError
 from lmi.dist.adapters import ADAPTERS, OWN_ATTENTION, adapter_of
 from lmi.dist.attention import ATTENTION_NAME, interface
+from lmi.dist.classes import generating_class
 from lmi.dist.config import DistConfig
 from lmi.dist.device import choose_device, choose_dtype
 from lmi.dist.linear import pack_linears, packing_works
@@ -33,6 +34,7 @@ from lmi.dist.probe import (
     probing_interface,
     set_layer,
 )
+from lmi.dist.unpageable import Unpageable
 
 Progress = Callable[[str, int, int], None]
 """Called with a phase's name, what is done and the total of it, in units of the phase."""
@@ -82,7 +84,18 @@ class Loaded:
 
 
 def read_model_config(config: DistConfig) -> Any:
-    """The model's config.json, checked: raises ModelError for what LMI-Dist can't run."""
+    """The model's config.json, checked for paged attention.
+
+    Raises ModelError for what LMI-Dist can't run, Unpageable for what only its fallback can.
+    """
+    model_config = parse_model_config(config)
+    _check_class(model_config, config)
+    check_files(config.model)
+    return model_config
+
+
+def parse_model_config(config: DistConfig) -> Any:
+    """The model's config.json. Raises ModelError."""
     folder = config.model
     if not (folder / "config.json").is_file():
         raise ModelError(f"{folder}: no config.json there; expected a Hugging Face model folder")
@@ -92,35 +105,30 @@ def read_model_config(config: DistConfig) -> Any:
         )
     except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
         raise ModelError(f"{folder}/config.json can't be read: {_one_line(error)}") from error
-    _check_class(model_config, config)
-    _check_files(folder)
     return model_config
 
 
 def _check_class(model_config: Any, config: DistConfig) -> None:
     kind = model_config.model_type
+    auto = generating_class(model_config, config)
     if model_config.is_encoder_decoder:
-        raise ModelError(
-            f"{config.model}: {kind} is an encoder-decoder model; LMI-Dist runs decoder-only models"
-        )
+        raise Unpageable(f"{config.model}: {kind} is an encoder-decoder model")
     if kind in ADAPTERS or kind in _UNDECLARED:
         return
     if getattr(model_config, "auto_map", None) and config.trust_remote_code:
         return  # its class is in the folder; the probe looks at it after loading
-    try:
-        cls = AutoModelForCausalLM._model_mapping[type(model_config)]
-    except KeyError:
-        raise ModelError(f"{config.model}: {kind} is not a causal language model") from None
+    cls = auto._model_mapping[type(model_config)]
     if getattr(cls, "_is_stateful", False):
-        raise ModelError(f"{config.model}: {kind} keeps a state that is not K and V")
+        raise Unpageable(f"{config.model}: {kind} keeps a state that is not K and V")
     if not getattr(cls, "_supports_attention_backend", False):
-        raise ModelError(
+        raise Unpageable(
             f"{config.model}: {kind} uses neither transformers' attention interface nor one of "
             f"LMI-Dist's adapters ({', '.join(sorted(ADAPTERS))})"
         )
 
 
-def _check_files(folder: Path) -> None:
+def check_files(folder: Path) -> None:
+    """Raise ModelError unless there is a safetensors file."""
     if any(folder.glob("*.safetensors")):
         return
     pickles = sorted(p.name for p in folder.iterdir() if p.suffix in (".bin", ".pt", ".pth"))
@@ -139,10 +147,12 @@ def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
     dtype = choose_dtype(config, device, getattr(text_config, "dtype", None))
     total = sum(path.stat().st_size for path in config.model.glob("*.safetensors"))
     progress("load weights", 0, total)
-    model = _read_weights(config, model_config, dtype).to(device).eval().requires_grad_(False)
+    attention = OWN_ATTENTION.get(model_config.model_type, "eager")
+    model = read_weights(config, model_config, dtype, AutoModelForCausalLM, attention)
+    model = model.to(device).eval().requires_grad_(False)
     progress("load weights", total, total)
 
-    vocab_size = _vocab_size(model, text_config)
+    vocab_size = vocabulary(model, text_config)
     probe_ids = [(7 * i + 3) % vocab_size for i in range(PROBE_TOKENS)]
     ids = torch.tensor([probe_ids], device=device)
     reference = model(ids, use_cache=False).logits[0].float()
@@ -190,14 +200,24 @@ def install_attention(loaded: Loaded, positions: int) -> None:
     loaded.layers.extend(probe.layers)
 
 
-def _read_weights(config: DistConfig, model_config: Any, dtype: torch.dtype) -> PreTrainedModel:
+def read_weights(
+    config: DistConfig,
+    model_config: Any,
+    dtype: torch.dtype,
+    auto: Any,
+    attention: str | None,
+) -> PreTrainedModel:
+    """The model of auto class `auto`, on the host. Raises ModelError, also for missing weights.
+
+    attention: a name of transformers' attention interface, None for the model's default.
+    """
     transformers_logging.disable_progress_bar()
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = auto.from_pretrained(
             config.model,
             config=model_config,
             dtype=dtype,
-            attn_implementation=OWN_ATTENTION.get(model_config.model_type, "eager"),
+            attn_implementation=attention,
             use_safetensors=True,
             local_files_only=True,
             trust_remote_code=config.trust_remote_code,
@@ -218,7 +238,7 @@ def _read_weights(config: DistConfig, model_config: Any, dtype: torch.dtype) -> 
     return result
 
 
-def _vocab_size(model: PreTrainedModel, text_config: Any) -> int:
+def vocabulary(model: PreTrainedModel, text_config: Any) -> int:
     """Ids that both can be read and can be sampled."""
     embedding = model.get_input_embeddings()
     size = int(text_config.vocab_size)

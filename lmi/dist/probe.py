@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from lmi.core import ModelError
 from lmi.dist.attention import LAYER_ATTRIBUTE, interface, scores_to_values
 from lmi.dist.kv import LayerShape
+from lmi.dist.unpageable import Unpageable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,11 +76,11 @@ def probing_interface(
     """`interface`, with a look at what a model passes that `interface` does not read."""
     name = type(module).__name__
     if kwargs.get("is_causal") is False or getattr(module, "is_causal", True) is False:
-        raise ModelError(f"{name} attends to later tokens too; LMI-Dist runs causal models only")
+        raise Unpageable(f"{name} attends to later tokens too; LMI-Dist runs causal models only")
     if kwargs.get("position_bias") is not None:
-        raise ModelError(f"{name} adds a position bias that LMI-Dist does not know")
+        raise Unpageable(f"{name} adds a position bias that LMI-Dist does not know")
     if kwargs.get("attention_mask") is not None or (len(args) > 3 and args[3] is not None):
-        raise ModelError(f"{name} brings an attention mask of its own that LMI-Dist does not know")
+        raise Unpageable(f"{name} brings an attention mask of its own that LMI-Dist does not know")
     return interface(module, *args, **kwargs)
 
 
@@ -91,18 +91,18 @@ def set_layer(modules: Any, layer: Any) -> None:
 
 
 def check_layers(layers: list[LayerFacts], config: Any, name: str) -> None:
-    """Raise ModelError unless the probe saw one plain attention per layer of the model's config."""
+    """Raise Unpageable unless the probe saw one plain attention per layer of the model's config."""
     if len({id(layer.module) for layer in layers}) != len(layers):
-        raise ModelError(f"{name} uses one attention module several times in a pass")
+        raise Unpageable(f"{name} uses one attention module several times in a pass")
     expected = config.num_hidden_layers
     if len(layers) != expected:
-        raise ModelError(
+        raise Unpageable(
             f"{name} has {expected} layers, but {len(layers)} with attention that LMI-Dist can "
             "page: layers with a state of another kind can't be served"
         )
     kinds = getattr(config, "layer_types", None) or []
     for index, (layer, kind) in enumerate(zip(layers, kinds, strict=False)):
         if kind == "sliding_attention" and layer.window is None:
-            raise ModelError(f"{name}: layer {index} should see a window but names none")
+            raise Unpageable(f"{name}: layer {index} should see a window but names none")
         if kind not in ("full_attention", "sliding_attention"):
-            raise ModelError(f"{name}: layer {index} is of type {kind}, which LMI-Dist can't page")
+            raise Unpageable(f"{name}: layer {index} is of type {kind}, which LMI-Dist can't page")

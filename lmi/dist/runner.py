@@ -14,6 +14,7 @@ from lmi.dist.messages import CoreRequest
 from lmi.dist.model import PagedModel, Reference
 from lmi.dist.scheduler import Plan, Scheduler
 from lmi.dist.sequence import Sequence
+from lmi.dist.unpageable import Unpageable
 
 _PROBE_CHUNK: Final = 3  # prompt tokens per step of the self-check: not a divisor of its lengths
 _WARM_UP_TOKENS: Final = 8
@@ -59,7 +60,7 @@ class Runner:
             cache.scrub(rows)
 
     def self_check(self, *, blocks: int, block_size: int, max_batch: int) -> None:
-        """Compare paged attention with the model's own: raise ModelError where they differ.
+        """Compare paged attention with the model's own: raise Unpageable where they differ.
 
         Two sequences side by side: computed in chunks, then decoded, so that every path of the
         attention runs once. This is the warm-up too, and all of it for a model whose own attention
@@ -106,7 +107,7 @@ class Runner:
         spread = (want.amax() - want.amin()).clamp_min(1e-6)
         difference = ((row - want).abs().amax() / spread).item()
         if not difference <= _TOLERANCE[facts.dtype]:
-            raise ModelError(
+            raise Unpageable(
                 f"{facts.kind}: with LMI-Dist's paged attention the logits differ from the model's "
                 f"own by {difference:.2g} of their spread; its attention does something that "
                 "LMI-Dist does not know"

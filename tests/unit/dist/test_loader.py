@@ -48,7 +48,11 @@ def test_a_broken_config_is_named(tmp_path: Path) -> None:
     [
         (tf.T5Config(), "encoder-decoder"),
         (tf.MambaConfig(), "a state that is not K and V"),
-        (tf.ViTConfig(), "not a causal language model"),
+        (tf.ViTConfig(), "vit does not generate text"),
+        (tf.CLIPConfig(), "clip does not generate text"),
+        (tf.WhisperConfig(), "whisper does not generate text"),
+        (tf.BertConfig(), "reads in both directions"),
+        (tf.GPT2Config(architectures=["GPT2ForTokenClassification"]), "a GPT2ForTokenClass"),
         (tf.XGLMConfig(), "neither transformers' attention interface nor one of"),
     ],
     ids=lambda value: getattr(value, "model_type", None),
