@@ -6,6 +6,7 @@ They exchange one frame per step. A worker that dies is noticed at once, whateve
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -20,11 +21,12 @@ from lmi.core import (
     GenerationRequest,
     LmiError,
 )
-from lmi.dist.child import Child
 from lmi.dist.config import DistConfig
 from lmi.dist.engine import engine_stats, silent
 from lmi.dist.front import Front
+from lmi.dist.job import Job
 from lmi.dist.messages import CoreStats
+from lmi.dist.parallel.launch import launcher_for
 from lmi.dist.wire import (
     Cancel,
     Failed,
@@ -37,7 +39,8 @@ from lmi.dist.wire import (
 )
 from lmi.text import Tokenizer
 
-CORE: Final = "lmi.dist.core:EngineCore"
+CORE: Final = "lmi.dist.any_core:make_core"
+RANK: Final = "lmi.dist.parallel.rank:load"
 # A model of hundreds of gigabytes on a slow disk; progress is reported meanwhile.
 LOAD_SECONDS: Final = 3600.0
 
@@ -48,8 +51,8 @@ class ProcessEngine:
     With best_of above n, a request's deltas come all at its end.
     """
 
-    def __init__(self, child: Child, tokenizer: Tokenizer, info: EngineInfo) -> None:
-        self._child = child
+    def __init__(self, job: Job, tokenizer: Tokenizer, info: EngineInfo) -> None:
+        self._job = job
         self._info = info
         self._front = Front(tokenizer, info)
         self._stats = CoreStats()
@@ -62,23 +65,28 @@ class ProcessEngine:
         config: DistConfig,
         progress: Callable[[str, int, int], None] = silent,
         *,
-        core: str = CORE,
+        core: str | None = None,
+        mpirun: bool = False,
         seconds: float = LOAD_SECONDS,
     ) -> ProcessEngine:
-        """Start a worker and wait until it has loaded the model.
+        """Start a worker for each rank and wait until they have loaded the model.
 
         progress is called by this thread with a phase, what is done and the total. core:
-        `module:name` of what makes the core in the worker. Raises ConfigError or ModelError as the
-        core did, EngineDead if the worker ends or is not ready after `seconds`; no process is left
-        behind then.
+        `module:name` of what makes the core in a worker (see `lmi.dist.wire.Start`), None for
+        LMI-Dist's own. mpirun: let Open MPI start the ranks; where this process is itself one of as
+        many that an mpirun has started, those are the ranks (`lmi.dist.parallel.meeting`). Raises
+        ConfigError or ModelError as the core did, EngineDead if a worker ends or is not ready after
+        `seconds`; no process is left behind then.
         """
+        ranks = config.tensor_parallel
+        launcher = launcher_for(ranks, mpirun, os.environ)
         with ExitStack() as on_failure:
-            child = Child(Start(config, core))
-            on_failure.callback(child.close, grace=0.0)
+            job = Job(Start(config, core or (CORE if ranks == 1 else RANK)), ranks, launcher)
+            on_failure.callback(job.close, grace=0.0)
             tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
-            info = _await_ready(child, progress, seconds)
+            info = _await_ready(job, progress, seconds)
             on_failure.pop_all()
-        return cls(child, tokenizer, info)
+        return cls(job, tokenizer, info)
 
     @property
     def info(self) -> EngineInfo:
@@ -87,21 +95,26 @@ class ProcessEngine:
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id."""
-        return self._child.pid
+        """Rank 0's process id."""
+        return self._job.pid
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of all ranks, in order."""
+        return self._job.pids
 
     def last_step_age(self) -> float:
         """Seconds since the worker last said something. Idle workers are silent too."""
-        return time.monotonic() - self._child.last_heard
+        return time.monotonic() - self._job.last_heard
 
     def submit(self, request: GenerationRequest, /) -> None:
         """Accept a request, or raise RequestError. Never waits for the worker."""
-        self._child.send(Submit(self._front.open(request)))
+        self._job.send(Submit(self._front.open(request)))
 
     def cancel(self, request_id: int, /) -> None:
         """Stop a request within one step of the worker; its finish still comes."""
         if request_id in self._front:
-            self._child.send(Cancel(request_id))
+            self._job.send(Cancel(request_id))
 
     def poll(self, timeout: float, /) -> Sequence[Delta]:
         """All deltas that are here; waits up to `timeout` seconds for the first.
@@ -118,8 +131,8 @@ class ProcessEngine:
 
     def on_ready(self, wake: Callable[[], None], /) -> None:
         """Register `wake`: called by another thread, once per frame of the worker."""
-        self._child.wake = wake
-        if self._child.has_news or self._dead is not None:
+        self._job.wake = wake
+        if self._job.has_news or self._dead is not None:
             wake()
 
     def stats(self) -> EngineStats:
@@ -129,17 +142,17 @@ class ProcessEngine:
     def close(self) -> None:
         """End the worker: it is asked to, and killed if it does not obey. Idempotent."""
         self._dead = self._dead or EngineDead("LMI-Dist is closed")
-        self._child.close()
+        self._job.close()
 
     def _take(self, timeout: float) -> list[Delta]:
         """The deltas of all frames that are here; waits for the first frame only."""
         if self._dead is not None:
             raise self._dead
         deltas: list[Delta] = []
-        stopped: list[int] = []
+        stopped: list[tuple[int, int]] = []
         try:
             while True:
-                data = self._child.next_frame(timeout)
+                data = self._job.next_frame(timeout)
                 if data is None:
                     self._dead = EngineDead(self._last_words())
                     break
@@ -152,30 +165,28 @@ class ProcessEngine:
                     self._failure = message.exception()
         except Empty:
             pass
-        for request_id in stopped:
-            self._child.send(Cancel(request_id))
+        for request_id, choice in stopped:
+            self._job.send(Cancel(request_id, choice))
         if self._dead is not None:
             if not deltas:
                 raise self._dead
-            self._child.wake()  # the next poll raises, and the worker will not wake anybody again
+            self._job.wake()  # the next poll raises, and the worker will not wake anybody again
         return deltas
 
     def _last_words(self) -> str:
-        epitaph = self._child.epitaph()
+        epitaph = self._job.epitaph()
         return epitaph if self._failure is None else f"{epitaph}: {self._failure}"
 
 
-def _await_ready(
-    child: Child, progress: Callable[[str, int, int], None], seconds: float
-) -> EngineInfo:
+def _await_ready(job: Job, progress: Callable[[str, int, int], None], seconds: float) -> EngineInfo:
     until = time.monotonic() + seconds
     while True:
         try:
-            data = child.next_frame(max(0.0, until - time.monotonic()))
+            data = job.next_frame(max(0.0, until - time.monotonic()))
         except Empty:
             raise EngineDead(f"LMI-Dist has not loaded its model within {seconds:g} s") from None
         if data is None:
-            raise EngineDead(f"{child.epitaph()} while it loaded the model")
+            raise EngineDead(f"{job.epitaph()} while it loaded the model")
         match decode_from_worker(data):
             case Progress(phase, done, total):
                 progress(phase, done, total)

@@ -7,6 +7,9 @@ nobody else holds, so both sides are always of one version.
     worker: Progress*  then  Ready  or  Failed      front: Start first
     worker: Stepped, one per step                   front: Submit, Cancel, at any time after Ready
             Failed, when the core can't go on              Close, once
+
+With several ranks each has a socket of its own, but only rank 0 speaks on it as above: the others
+hear Start, and say Failed at most.
 """
 
 from __future__ import annotations
@@ -21,15 +24,21 @@ from msgspec import Struct
 from lmi.core import ConfigError, EngineDead, EngineError, EngineInfo, LmiError
 from lmi.dist.config import DistConfig
 from lmi.dist.messages import CoreError, CoreEvent, CoreRequest, CoreStats
+from lmi.dist.place import ALONE, Place
 
 _HEADER: Final = 4
 
 
 class Start(Struct, frozen=True, tag=True, array_like=True):
-    """Load this. core: `module:name` of what makes a core of a config and a progress function."""
+    """Load this.
+
+    core: `module:name` of what makes a core of a config and a progress function; of a place too
+    where there are several ranks, and a `Follower` on all ranks but the first.
+    """
 
     config: DistConfig
     core: str
+    place: Place = ALONE
 
 
 class Submit(Struct, frozen=True, tag=True, array_like=True, gc=False):
@@ -39,9 +48,10 @@ class Submit(Struct, frozen=True, tag=True, array_like=True, gc=False):
 
 
 class Cancel(Struct, frozen=True, tag=True, array_like=True, gc=False):
-    """End a request."""
+    """End a request, or one choice of it."""
 
     request_id: int
+    choice: int | None = None
 
 
 class Close(Struct, frozen=True, tag=True, array_like=True):

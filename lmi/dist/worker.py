@@ -1,15 +1,15 @@
-"""The worker: LMI-Dist's core in a process of its own. Run by `lmi.dist.process`, not by hand.
+"""A worker: LMI-Dist's core in a process of its own. Run by `lmi.dist.process`, not by hand.
 
 It obeys one socket. While there is work it steps, and looks for messages between the steps without
 waiting; otherwise it waits for a message. It ends when told to, when the socket closes, and when
 its parent dies. SIGINT and SIGTERM go to whole groups of processes, and the parent, which drains
-first, decides what they mean: the worker ignores them.
+first, decides what they mean: the worker ignores them. A follower, a rank other than 0, loads in
+the same way, and then obeys rank 0.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
 import faulthandler
 import gc
 import logging
@@ -17,69 +17,28 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Final
 
 from lmi.core import EngineDead, EngineError, Finish, LmiError, RequestError
-from lmi.dist.engine import Core
+from lmi.dist.channel import Channel
+from lmi.dist.config import DistConfig
+from lmi.dist.cores import settle
+from lmi.dist.engine import Core, Progress, silent
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest
-from lmi.dist.wire import (
-    Cancel,
-    Close,
-    Deframer,
-    Failed,
-    FromFront,
-    FromWorker,
-    Progress,
-    Ready,
-    Start,
-    Stepped,
-    Submit,
-    decode_from_front,
-    frame,
-)
+from lmi.dist.parallel.following import Follower
+from lmi.dist.parallel.leading import LeadingCore
+from lmi.dist.parallel.meeting import join
+from lmi.dist.parallel.tether import die_with
+from lmi.dist.place import Place
+from lmi.dist.wire import Cancel, Close, Failed, FromFront, Ready, Start, Stepped, Submit
+from lmi.dist.wire import Progress as Loading
 
-_PR_SET_PDEATHSIG: Final = 1
-_RECEIVE_BYTES: Final = 1 << 18
+# Beats of an idle rank 0 in the time after which its followers take it for hung.
+_BEATS: Final = 4
 
 log = logging.getLogger(__name__)
-
-
-class Channel:
-    """The worker's end of the socket. Raises ConnectionError when the other end is gone."""
-
-    def __init__(self, link: socket.socket) -> None:
-        self._link = link
-        self._deframer = Deframer()
-
-    def send(self, message: FromWorker) -> None:
-        """Send one message; waits while the front does not read."""
-        self._link.sendall(frame(message))
-
-    def waiting(self) -> list[FromFront]:
-        """The messages that are here, without waiting."""
-        messages: list[FromFront] = []
-        while True:
-            try:
-                data = self._link.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return messages
-            messages += self._messages(data)
-            if len(data) < _RECEIVE_BYTES:
-                return messages
-
-    def next(self) -> list[FromFront]:
-        """Wait for messages; at least one."""
-        messages: list[FromFront] = []
-        while not messages:
-            messages += self._messages(self._link.recv(_RECEIVE_BYTES))
-        return messages
-
-    def _messages(self, data: bytes) -> Iterable[FromFront]:
-        if not data:
-            raise ConnectionResetError("the front is gone")
-        return map(decode_from_front, self._deframer.feed(data))
 
 
 def serve(channel: Channel, core: Core) -> None:
@@ -91,8 +50,8 @@ def serve(channel: Channel, core: Core) -> None:
             match message:
                 case Submit(request):
                     events += _add(core, request)
-                case Cancel(request_id):
-                    core.cancel(request_id)
+                case Cancel(request_id, choice):
+                    core.cancel(request_id, choice)
                 case Close():
                     return
                 case Start():
@@ -114,31 +73,42 @@ def _add(core: Core, request: CoreRequest) -> list[CoreEvent]:
     return []
 
 
-def _load(channel: Channel, messages: list[FromFront]) -> Core:
-    start = messages[0]
-    if not isinstance(start, Start):
-        raise EngineDead(f"expected Start, not {type(start).__name__}")
+def _load(channel: Channel, start: Start) -> Core | Follower:
+    place = start.place
+    os.environ.update(settle(place, start.config.threads, os.environ))
     module, _, name = start.core.partition(":")
-    make: Callable[..., Core] = getattr(import_module(module), name)
+    make: Callable[..., Core | Follower] = getattr(import_module(module), name)
 
     def progress(phase: str, done: int, total: int) -> None:
-        channel.send(Progress(phase, done, total))
+        channel.send(Loading(phase, done, total))
 
-    return make(start.config, progress)
+    told: Progress = progress if place.rank == 0 else silent
+    return make(start.config, told) if place.size == 1 else make(start.config, told, place)
+
+
+def _work(channel: Channel, core: Core | Follower, config: DistConfig) -> None:
+    if isinstance(core, Follower):
+        core.run()
+        return
+    if isinstance(core, LeadingCore):
+        channel.while_waiting(core.beat, config.collective_timeout / _BEATS)
+    channel.send(Ready(core.info))
+    serve(channel, core)
 
 
 def run(channel: Channel) -> int:
     """The life of a worker; returns its exit code: 0 after Close, 1 otherwise."""
-    core: Core | None = None
+    core: Core | Follower | None = None
     # What torch and transformers bring stays for good: collecting while they are imported costs a
     # tenth of the start, and walking through it later would make steps stutter.
     gc.disable()
     try:
-        core = _load(channel, channel.next())
+        start = _start(channel.next())
+        _log_as(start.place)
+        core = _load(channel, start)
         gc.freeze()
         gc.enable()
-        channel.send(Ready(core.info))
-        serve(channel, core)
+        _work(channel, core, start.config)
     except ConnectionError:
         log.info("the front is gone: the worker ends")
         return 1
@@ -153,6 +123,13 @@ def run(channel: Channel) -> int:
     return 0
 
 
+def _start(messages: list[FromFront]) -> Start:
+    start = messages[0]
+    if not isinstance(start, Start):
+        raise EngineDead(f"expected Start, not {type(start).__name__}")
+    return start
+
+
 def _report(channel: Channel, error: LmiError) -> int:
     try:
         channel.send(Failed.of(error))
@@ -161,28 +138,30 @@ def _report(channel: Channel, error: LmiError) -> int:
     return 1
 
 
-def _die_with(parent: int) -> None:
-    """Let the kernel kill us when the thread that started us ends, however it ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:  # it died before we asked
-        sys.exit(1)
+def _log_as(place: Place) -> None:
+    who = f" [rank {place.rank}]" if place.size > 1 else ""
+    logging.basicConfig(level=logging.INFO, format=f"%(name)s{who}: %(message)s")
 
 
-def main() -> int:
-    """The command: `--fd` of the socket, `--parent` process that must live."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command: `--fd` of the socket, `--parent` process that must live; or `--join` a job that
+    is met under this name, as one of the ranks that mpirun has started."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--fd", type=int, required=True)
-    parser.add_argument("--parent", type=int, required=True)
-    options = parser.parse_args()
-    _die_with(options.parent)
-    os.set_inheritable(options.fd, False)  # a child of ours must not keep it open after us
-    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    with socket.socket(fileno=options.fd) as link:
+    parser.add_argument("--fd", type=int)
+    parser.add_argument("--parent", type=int)
+    parser.add_argument("--join")
+    options = parser.parse_args(arguments)
+    if options.join is not None:
+        die_with(os.getppid())
+        link = join(options.join, os.environ)
+    else:
+        die_with(options.parent)
+        link = socket.socket(fileno=options.fd)
+        link.set_inheritable(False)  # a child of ours must not keep it open after us
+    with link:
         return run(Channel(link))
 
 

@@ -10,7 +10,7 @@ from lmi.dist.wire import Cancel, Close, Submit
 
 
 class Follower:
-    """The core of a rank that nobody but rank 0 speaks to. What it computes, it tells nobody."""
+    """The core of a rank that only rank 0 speaks to. What it computes, it tells nobody."""
 
     def __init__(self, core: Core, line: Line) -> None:
         self._core = core
@@ -23,15 +23,16 @@ class Follower:
         collective time-out, or when this rank can't do what rank 0 did.
         """
         while True:
-            for event in decode_turn(self._line.broadcast(None)):
+            turn = decode_turn(self._line.broadcast(None))
+            for event in turn.events:
                 match event:
                     case Submit():
                         self._add(event)
-                    case Cancel(request_id):
-                        self._core.cancel(request_id)
+                    case Cancel(request_id, choice):
+                        self._core.cancel(request_id, choice)
                     case Close():
                         return
-            if self._core.has_work:
+            if turn.step:
                 self._core.step()
 
     def close(self) -> None:

@@ -1,12 +1,12 @@
-"""What rank 0 tells its followers: the turn's events, and the ids that it sampled.
+"""What rank 0 tells its followers: a turn, and the ids that it sampled in it.
 
 One message before each step and one after its sampling, in msgpack: nobody can be made to run
-anything. A turn without news is one byte.
+anything. A turn without news is three bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 from zlib import crc32
 
@@ -17,6 +17,15 @@ from lmi.core import EngineDead
 from lmi.dist.wire import Cancel, Close, Submit
 
 Event = Submit | Cancel | Close
+Row = tuple[int, int]
+"""Names a choice that a token is sampled for: its request's id and its number."""
+
+
+class Turn(Struct, frozen=True, array_like=True, gc=False):
+    """Apply these events in their order; then, if `step`, step. Without either it says: I live."""
+
+    step: bool
+    events: Sequence[Event] = ()
 
 
 class Choices(Struct, frozen=True, array_like=True, gc=False):
@@ -30,24 +39,19 @@ class Choices(Struct, frozen=True, array_like=True, gc=False):
 
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_turn_decoder: Final = msgspec.msgpack.Decoder(list[Event])
+_turn_decoder: Final = msgspec.msgpack.Decoder(Turn)
 _choices_decoder: Final = msgspec.msgpack.Decoder(Choices)
 
-
-def encode_turn(events: Sequence[Event]) -> bytes:
-    """The events of one turn, in their order."""
-    return _encoder.encode(events)
-
-
+encode_turn: Final = _encoder.encode
 decode_turn: Final = _turn_decoder.decode
 
 
-def encode_choices(rows: Iterable[tuple[int, int]], tokens: list[int | None]) -> bytes:
-    """The tokens of these rows; a row is named by its request's id and the choice."""
+def encode_choices(rows: Sequence[Row], tokens: list[int | None]) -> bytes:
+    """The tokens of these rows."""
     return _encoder.encode(Choices(_digest(rows), tokens))
 
 
-def decode_choices(data: bytes, rows: Sequence[tuple[int, int]]) -> list[int | None]:
+def decode_choices(data: bytes, rows: Sequence[Row]) -> list[int | None]:
     """The tokens that rank 0 sampled for these rows.
 
     Raises EngineDead where rank 0 sampled for others: the ranks have come apart.
@@ -55,11 +59,11 @@ def decode_choices(data: bytes, rows: Sequence[tuple[int, int]]) -> list[int | N
     choices = _choices_decoder.decode(data)
     if choices.rows != _digest(rows) or len(choices.tokens) != len(rows):
         raise EngineDead(
-            f"this rank wants the tokens of {len(rows)} choices, rank 0 sampled "
-            f"{len(choices.tokens)} of others: they no longer compute the same"
+            f"rank 0 sampled for {len(choices.tokens)} choices that are not the {len(rows)} of "
+            "this rank: the two no longer compute the same"
         )
     return choices.tokens
 
 
-def _digest(rows: Iterable[tuple[int, int]]) -> int:
-    return crc32(repr(list(rows)).encode())
+def _digest(rows: Sequence[Row]) -> int:
+    return crc32(repr(rows).encode())

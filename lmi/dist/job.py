@@ -1,0 +1,234 @@
+"""The ranks of one model as their front sees them: started, listened to, and ended together.
+
+One thread per job starts them, reads their sockets, and waits for their end. It must be the one
+that starts them: the kernel's "kill me with my parent" means the thread that forked, and an engine
+may be loaded by a thread that ends long before the engine.
+
+A job lives as a whole. When one rank has failed or is gone, whatever the others still compute is
+worth nothing: what rank 0 has said is delivered, and all are killed.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Final
+
+import msgspec
+
+from lmi.core import EngineDead
+from lmi.dist.outbox import Outbox
+from lmi.dist.parallel.launch import Crew, Launcher
+from lmi.dist.place import Place
+from lmi.dist.wire import Close, Deframer, Failed, FromFront, Start, decode_from_worker, frame
+
+_RECEIVE_BYTES: Final = 1 << 18
+# For fork and exec, which wait for the disk at worst, or for mpirun.
+_START_SECONDS: Final = 150.0
+# From the end of a socket to the end of the process, before the end is made known without an exit
+# code: a crash takes less, an orderly exit of a large process may take longer.
+_EXIT_CODE_SECONDS: Final = 0.2
+# For an orderly exit, before it is killed: long enough to give back a large KV cache.
+_EXIT_SECONDS: Final = 5.0
+# For a killed process to go: it may sit in a system call that can't be interrupted.
+_KILL_SECONDS: Final = 10.0
+# In memory, where there is such a folder: a container's other ones may be read-only.
+_SHARED_MEMORY: Final = Path("/dev/shm")
+
+# oneDNN and torch's layer over it keep a compiled kernel for each shape they met, 1,024 of them by
+# default. A step may have any number of tokens: those came to 700 MiB beside a model of 4 MiB.
+_KERNEL_CACHES: Final = {
+    "ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128",
+    "LRU_CACHE_CAPACITY": "128",
+}
+
+
+def worker_environment(base: Mapping[str, str]) -> dict[str, str]:
+    """The workers' environment: this process's module path, and bounds of their caches."""
+    path = os.pathsep.join(part for part in sys.path if part)
+    return {**_KERNEL_CACHES, **base, "PYTHONPATH": path}
+
+
+class _Link:
+    """The front's end of the socket to one rank."""
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self.ours, self.theirs = socket.socketpair()
+        self._deframer = Deframer()
+
+    def read(self) -> list[bytes] | None:
+        """The frames that came, None when the rank is gone. Not to be called before some have."""
+        try:
+            data = self.ours.recv(_RECEIVE_BYTES)
+        except OSError:  # reset: gone as well
+            return None
+        return list(self._deframer.feed(data)) if data else None
+
+
+class Job:
+    """The processes of one model. Made and closed by any thread; `next_frame` and `send` belong to
+    one.
+
+    wake is called, by the thread that listens, once for the frames that came together, and when the
+    job is over.
+    """
+
+    def __init__(self, start: Start, size: int, launcher: Launcher) -> None:
+        """Start `size` ranks. Of `start` the place is filled in here."""
+        self.wake: Callable[[], None] = _nobody
+        self.last_heard = time.monotonic()
+        self._started = Event()  # or it could not be
+        self._crew: Crew | None = None
+        self._closing = False
+        self._gone: list[int] = []  # ranks whose sockets have ended, in that order
+        self._failed: list[int] = []  # followers that said so
+        self._last_words = "LMI-Dist's worker is gone"
+        self._frames: SimpleQueue[bytes | None] = SimpleQueue()  # None: over, nothing follows
+        self._folder = _meeting_folder() if size > 1 else None
+        self._links = [_Link(rank) for rank in range(size)]
+        self._outbox = Outbox(self._links[0].ours)
+        for link in self._links[1:]:
+            Outbox(link.ours).send(frame(self._for_rank(start, link.rank)))
+        self._thread = Thread(target=self._live, args=(launcher,), name="lmi-dist", daemon=True)
+        self._thread.start()
+        self.send(self._for_rank(start, 0))
+
+    @property
+    def pid(self) -> int | None:
+        """Rank 0's process id, None before it started."""
+        return self.pids[0] if self.pids else None
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of all ranks, in order; empty before they started."""
+        return () if self._crew is None else tuple(m.pid for m in self._crew.members)
+
+    def send(self, message: FromFront) -> None:
+        """Send rank 0 a message without waiting; dropped if it is gone."""
+        self._outbox.send(frame(message))
+
+    def next_frame(self, timeout: float) -> bytes | None:
+        """The next frame, None when the job is over. Raises queue.Empty after `timeout` seconds.
+
+        After None there is nothing more to wait for.
+        """
+        if timeout <= 0:
+            return self._frames.get_nowait()
+        return self._frames.get(timeout=timeout)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `next_frame` would return at once."""
+        return not self._frames.empty()
+
+    def epitaph(self) -> str:
+        """How the job ended, for a person; to be asked when it is over."""
+        return self._last_words
+
+    def close(self, grace: float = _EXIT_SECONDS) -> None:
+        """End the job: rank 0 is asked, and after `grace` seconds all are killed. Idempotent."""
+        self._closing = True
+        self.send(Close())
+        self._started.wait(_START_SECONDS)
+        self._thread.join(grace)
+        if self._thread.is_alive() and self._crew is not None:
+            self._crew.kill_ranks(self._gone)
+        self._thread.join(_EXIT_SECONDS + _KILL_SECONDS)
+        for link in self._links:
+            link.ours.close()
+
+    def _for_rank(self, start: Start, rank: int) -> Start:
+        if self._folder is None:
+            return start
+        place = Place(rank, len(self._links), f"file://{self._folder}/meeting")
+        return msgspec.structs.replace(start, place=place)
+
+    def _live(self, launcher: Launcher) -> None:
+        try:
+            with ExitStack() as handed_over:
+                theirs = [handed_over.enter_context(link.theirs) for link in self._links]
+                self._crew = launcher.launch(theirs, worker_environment(os.environ))
+        except (OSError, EngineDead) as error:
+            self._last_words = f"LMI-Dist's worker could not be started: {error}"
+        self._started.set()
+        if self._crew is not None:
+            with selectors.DefaultSelector() as selector:
+                for link in self._links:
+                    selector.register(link.ours, selectors.EVENT_READ, link)
+                self._listen(selector)
+                self._last_words = self._account_for(self._crew)
+                self._crew.kill_ranks(self._gone)
+                self._hear_out(selector)
+        self._frames.put(None)
+        self.wake()
+        if self._crew is not None and not self._crew.wait(_EXIT_SECONDS):
+            self._crew.kill()
+            self._crew.wait(_KILL_SECONDS)
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _listen(self, selector: selectors.BaseSelector) -> None:
+        """Read until a rank is gone or has failed; once the job is being closed, until all are."""
+        while selector.get_map():
+            self._read(selector, None)
+            if (self._gone or self._failed) and not self._closing:
+                self._read(selector, 0.0)  # who else is gone: the cause may be among them
+                return
+
+    def _hear_out(self, selector: selectors.BaseSelector) -> None:
+        """Read what the ranks said before they were killed."""
+        until = time.monotonic() + _EXIT_CODE_SECONDS
+        while selector.get_map() and (left := until - time.monotonic()) > 0:
+            self._read(selector, left)
+
+    def _read(self, selector: selectors.BaseSelector, timeout: float | None) -> None:
+        came = False
+        for key, _ in selector.select(timeout):
+            link: _Link = key.data
+            frames = link.read()
+            if frames is None:
+                selector.unregister(link.ours)
+                self._gone.append(link.rank)
+                continue
+            for data in frames:
+                # A follower has nothing to say but that it failed, and one cause is enough.
+                if link.rank == 0 or not self._failed:
+                    self._frames.put(data)
+                    came = True
+                if link.rank and isinstance(decode_from_worker(data), Failed):
+                    self._failed.append(link.rank)
+        if came:
+            self.last_heard = time.monotonic()
+            self.wake()
+
+    def _account_for(self, crew: Crew) -> str:
+        """Which rank's end was the cause of the others', and how it ended."""
+        suspects = [*self._failed, *self._gone]
+        crew.members[suspects[0]].wait(_EXIT_CODE_SECONDS)
+        ends = [(rank, crew.members[rank].end()) for rank in suspects]
+        # A rank that a signal killed was not told to end by the failure of another.
+        rank, end = next(((r, e) for r, e in ends if e is not None and e.signalled), ends[0])
+        name = "worker" if len(self._links) == 1 else f"rank {rank} of {len(self._links)}"
+        fate = "closed its connection" if end is None else end.words
+        return f"LMI-Dist's {name} (process {crew.members[rank].pid}) {fate}"
+
+
+def _meeting_folder() -> Path:
+    """An empty folder of this job alone."""
+    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="lmi-", dir=parent))
+
+
+def _nobody() -> None:
+    """Until somebody asks to be woken there is nobody to wake."""

@@ -1,0 +1,34 @@
+"""One rank of a job: its share of the model, and its part in the turns."""
+
+from __future__ import annotations
+
+import torch
+
+from lmi.dist.collectives.choose import choose
+from lmi.dist.config import DistConfig
+from lmi.dist.core import EngineCore
+from lmi.dist.device import choose_device
+from lmi.dist.engine import Progress
+from lmi.dist.parallel.following import Follower
+from lmi.dist.parallel.leading import LeadingCore
+from lmi.dist.parallel.samplers import FollowingSampler, LeadingSampler
+from lmi.dist.place import Place
+
+
+def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | Follower:
+    """Meet the other ranks and load this rank's share; returns when all ranks have.
+
+    Raises ConfigError, ModelError, or EngineDead where another rank fails; may take minutes.
+    """
+    device = choose_device(config)
+    if device.type == "cuda":
+        device = torch.device("cuda", place.rank)
+        torch.cuda.set_device(device)
+    collective = choose(config, place, device)
+    if place.rank == 0:
+        leading = LeadingSampler(collective)
+        core = EngineCore(config, progress, collective=collective, sampler=leading)
+        return LeadingCore(core, collective)
+    following = FollowingSampler(collective)
+    core = EngineCore(config, progress, collective=collective, sampler=following)
+    return Follower(core, collective)
