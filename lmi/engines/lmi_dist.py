@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, Literal
 
 from lmi.core import ConfigError, Engine
 from lmi.dist.config import DistConfig, Dtype
 from lmi.engines.bound import BoundSpec, Progress
+from lmi.engines.devices import visible_gpus
 
 # The spellings that LMI's options allow, and what LMI-Dist calls them.
 DTYPES: Final[dict[str, Dtype]] = {
@@ -17,6 +19,17 @@ DTYPES: Final[dict[str, Dtype]] = {
     "float16": "float16",
     "bf16": "bfloat16",
     "bfloat16": "bfloat16",
+}
+
+# Options that are a field of the configuration as they stand; unset, the field's own default holds.
+FIELDS: Final = {
+    "runtime": "runtime",
+    "use_custom_all_reduce": "custom_all_reduce",
+    "collective_timeout": "collective_timeout",
+    "enable_prefix_caching": "prefix_cache",
+    "speculative_tokens": "speculative_tokens",
+    "speculative_ngram": "speculative_ngram",
+    "gpu_memory_utilization": "device_memory_share",
 }
 
 
@@ -39,7 +52,23 @@ def config(bound: BoundSpec) -> DistConfig:
         kv_cache_bytes=spec.kv_cache_memory,
         threads=spec.threads,
         trust_remote_code=spec.trust_remote_code,
+        tensor_parallel=_degree(spec.tensor_parallel_degree),
+        **_switches(spec.options),
     )
+
+
+def _degree(asked: int | Literal["max"] | None) -> int:
+    """Ranks: max is every GPU here, and one where there is none."""
+    if asked == "max":
+        return max(1, visible_gpus())
+    return asked or 1
+
+
+def _switches(options: Mapping[str, object]) -> dict[str, Any]:
+    found = {field: options[key] for key, field in FIELDS.items() if key in options}
+    if "enforce_eager" in options:
+        found["cuda_graphs"] = not options["enforce_eager"]
+    return found
 
 
 def load(bound: BoundSpec, progress: Progress) -> Engine:

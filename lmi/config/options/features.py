@@ -8,7 +8,7 @@ from lmi.config.options.base import Option
 GROUP = "Generation: adapters, speculation, tools, images"
 
 _NO_LORA = "LMI-Dist has no LoRA adapters yet; vLLM has, or merge the adapter into the model"
-_NO_SPECULATION = "LMI-Dist has no speculative decoding; vLLM has"
+_NO_SPECULATION = "LMI-Dist speculates without a draft model; see option.speculative_tokens"
 _LORA_SIZE = "it matters to option.enable_lora only, which is off"
 
 OPTIONS = (

@@ -14,9 +14,8 @@ OPTIONS = (
         "option.gpu_memory_utilization",
         Real(0.0, 1.0),
         "Share of the accelerator's memory that the engine may take.",
-        used=("vllm",),
+        used=("vllm", "lmi-dist"),
         advisory={
-            "lmi-dist": "the KV cache takes option.kv_cache_memory, or a share of what is free",
             "trtllm": "TensorRT-LLM takes option.kv_cache_free_gpu_mem_fraction",
         },
         since="0.26",
@@ -53,6 +52,41 @@ OPTIONS = (
         ours=True,
     ),
     Option(
+        "option.runtime",
+        Choice(("auto", "native", "transformers", "generate")),
+        "What computes the model. native: LMI-Dist's own decoder; transformers: that library's "
+        "layers over a paged KV cache; generate: padded batches, for models that run in no other "
+        "way. auto: the first that can.",
+        default="auto",
+        used=("lmi-dist",),
+        ours=True,
+    ),
+    Option(
+        "option.speculative_tokens",
+        Whole(0),
+        "Tokens guessed per step by looking up the last words earlier in the text. 0: none. The "
+        "answers stay the same.",
+        default="0",
+        used=("lmi-dist",),
+        ours=True,
+    ),
+    Option(
+        "option.speculative_ngram",
+        Whole(1),
+        "The longest run of last tokens that a guess looks up.",
+        default="4",
+        used=("lmi-dist",),
+        ours=True,
+    ),
+    Option(
+        "option.collective_timeout",
+        Whole(1),
+        "Seconds after which a tensor-parallel rank that does not answer counts as hung.",
+        default="60",
+        used=("lmi-dist",),
+        ours=True,
+    ),
+    Option(
         "option.seed",
         Whole(0),
         "Seed of requests that bring none.",
@@ -64,8 +98,7 @@ OPTIONS = (
         Flag(),
         "Don't capture CUDA graphs.",
         default="false",
-        used=("vllm",),
-        advisory={"lmi-dist": "LMI-Dist captures no graphs"},
+        used=("vllm", "lmi-dist"),
         since="0.26",
     ),
     Option(
@@ -92,8 +125,7 @@ OPTIONS = (
         "option.enable_prefix_caching",
         Flag(),
         "Keep the KV cache of shared prompt beginnings.",
-        used=("vllm",),
-        advisory={"lmi-dist": f"LMI-Dist has no prefix cache yet; {_SAME}"},
+        used=("vllm", "lmi-dist"),
         since="0.29",
     ),
     Option(

@@ -147,7 +147,13 @@ OPTIONS = (
         used=(ANY,),
         limits={
             "lmi-dist": Limit(
-                ("auto", "text-generation", "conversational", "generate"),
+                (
+                    "auto",
+                    "text-generation",
+                    "text2text-generation",
+                    "conversational",
+                    "generate",
+                ),
                 "LMI-Dist generates text only; expected text-generation",
             )
         },
@@ -182,6 +188,13 @@ OPTIONS = (
         "Accelerators that share one model. max: all of them.",
         aliases=("option.tensor_parallel_size",),
         used=(ANY,),
+    ),
+    Option(
+        "option.use_custom_all_reduce",
+        Flag(),
+        "Let the ranks of a tensor-parallel model use the engine's own all-reduce where it can. "
+        "Unset: LMI-Dist does, TensorRT-LLM does not.",
+        used=("lmi-dist", "trtllm"),
     ),
     Option(
         "option.pipeline_parallel_degree",

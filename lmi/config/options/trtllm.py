@@ -80,7 +80,6 @@ _ROWS: tuple[tuple[str, Kind, str | None, str], ...] = (
     ("q_format", _ANY_TEXT, "int4_awq", "Form of quantisation."),
     ("use_fp8_context_fmha", _SWITCH, "false", "FP8 attention for prompts."),
     ("use_paged_context_fmha", _SWITCH, None, "Paged attention for prompts."),
-    ("use_custom_all_reduce", _SWITCH, "false", "TensorRT-LLM's own all-reduce."),
     ("tokens_per_block", _COUNT, "128", "Tokens in one block of the KV cache."),
     (
         "batch_scheduler_policy",

@@ -150,12 +150,10 @@ def test_switching_off_what_the_engine_lacks_is_no_problem(resolved: Resolved, l
 @pytest.mark.parametrize(
     "line",
     [
-        "option.enforce_eager=true",
         "option.paged_attention=true",
         "option.parallel_loading=true",
         "option.load_format=safetensors",
         "option.swap_space=4",
-        "option.enable_prefix_caching=true",
         "minWorkers=1",
         "batch_size=4",
         "wait_model_loading=true",

@@ -39,6 +39,15 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "option.block_size": ("32", dist),
     "option.kv_cache_memory": ("1GiB", dist),
     "option.threads": ("1", dist),
+    "option.tensor_parallel_degree": ("2", dist),
+    "option.use_custom_all_reduce": ("false", dist),
+    "option.collective_timeout": ("5", dist),
+    "option.enable_prefix_caching": ("true", dist),
+    "option.speculative_tokens": ("3", dist),
+    "option.speculative_ngram": ("3", dist),
+    "option.gpu_memory_utilization": ("0.5", dist),
+    "option.enforce_eager": ("true", dist),
+    "option.runtime": ("transformers", dist),
     "option.output_formatter": ("sse", session_config),
     "option.tgi_compat": ("true", session_config),
     "option.compat": ("0.25", session_config),
@@ -80,8 +89,6 @@ def spec_of(**options: str) -> ModelSpec:
 
 def test_every_option_that_is_said_to_be_used_has_its_proof_here() -> None:
     used = {o.key for o in TABLE if o.use("lmi-dist").verdict is Verdict.USED}
-    # Its only values beside the default are refused, which the test below holds.
-    used.discard("option.tensor_parallel_degree")
     assert used - DECIDED_WHILE_RESOLVING == set(NOTICED_BY)
 
 
