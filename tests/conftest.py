@@ -15,13 +15,16 @@ IMPORT_TORCH = frozenset(
     TESTS / name
     for name in (
         "fault/test_dist_process_model.py",
+        "gpu",
         "tokens",
         "unit/dist/test_attention.py",
         "unit/dist/test_core.py",
         "unit/dist/test_decoder.py",
         "unit/dist/test_linear.py",
         "unit/dist/test_loader.py",
+        "unit/dist/test_native_kernels.py",
         "unit/dist/test_sampling.py",
+        "unit/dist/triton_interpreted",
     )
 )
 

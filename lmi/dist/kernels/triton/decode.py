@@ -1,0 +1,229 @@
+"""Paged attention of sequences with one row each: V1, and V2 that splits a sequence's tokens.
+
+Both cut a sequence at the same places (every PARTITION tokens from its start), compute each part
+alike and join the parts in the same order: they give the same bits, so which of them runs (and thus
+how many sequences stand in the batch) is a matter of speed only.
+
+V1 is one program per sequence and KV head. V2 gives a sequence's parts to several programs, which
+leave their states in memory for a second kernel to join. Sources: Kwon et al., PagedAttention
+(2023), and its V2; Dao et al., "Flash-Decoding for long-context inference" (2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+import triton
+import triton.language as tl
+
+from lmi.dist.kernels.base import Heads
+from lmi.dist.kernels.triton.paging import (
+    padded,
+    score_tile,
+    tile_tokens,
+    token_offsets,
+    value_tile,
+)
+from lmi.dist.kernels.triton.softmax import LOG2_E, add_tile, finish, join, start
+from lmi.dist.kv import LayerCache
+
+PARTITION: Final = 512  # tokens; a multiple of every tile
+# A GPU hides the latency of memory with at least two programs per multiprocessor.
+_PROGRAMS_PER_PROCESSOR: Final = 2
+# Partitions that one program may work off one after the other, 4096 tokens: one long sequence among
+# many short ones would otherwise keep the step waiting for a single program.
+_LONGEST_SHARE: Final = 8
+
+
+def choose_splits(sequences: int, kv_heads: int, tokens: int, processors: int) -> int:
+    """Programs that share one sequence and KV head; 1 is V1, more is V2.
+
+    tokens: of the longest sequence (under a CUDA graph: the most that its table holds). V2 where
+    V1's programs would leave multiprocessors idle, and where a sequence is so long that one program
+    would be at work long after the others; never more programs than partitions.
+    """
+    partitions = -(-tokens // PARTITION)
+    to_fill = -(-_PROGRAMS_PER_PROCESSOR * processors // (sequences * kv_heads))
+    to_share = -(-partitions // _LONGEST_SHARE)
+    return max(1, min(partitions, max(to_fill, to_share)))
+
+
+def decode_attention(
+    query: torch.Tensor,
+    out: torch.Tensor,
+    cache: LayerCache,
+    spans: torch.Tensor,
+    tables: torch.Tensor,
+    heads: Heads,
+    *,
+    max_tokens: int,
+    splits: int,
+    partition: int = PARTITION,
+) -> None:
+    """Attend one row of each of `spans` (sequences, 3), with `tables` (sequences, width).
+
+    query, out: (rows, query heads * size); the rows that spans name are written. max_tokens: at
+    least the largest token count of the spans. splits: see `choose_splits`. partition: tokens, a
+    multiple of 64; other than the default only to test many of them with few tokens.
+    """
+    sequences = spans.shape[0]
+    group = heads.query // heads.kv
+    size_tile = padded(heads.size)
+    window = heads.window or 0
+    scale = heads.scaling * LOG2_E
+    geometry = {
+        "KV": heads.kv,
+        "GROUP": group,
+        "SIZE": heads.size,
+        "SIZE_TILE": size_tile,
+        "WINDOW": window,
+        "PART": partition,
+    }
+    attend = {
+        "GROUP_TILE": padded(group),
+        "BLOCK": cache.keys.shape[1],
+        "TILE": tile_tokens(heads.size, cache.keys.dtype),
+        "num_warps": 4,
+        "num_stages": 2,
+    }
+    if splits == 1:
+        _attend_whole[(sequences, heads.kv)](
+            query, out, cache.keys, cache.values, spans, tables, tables.stride(0), scale,
+            **geometry, **attend,
+        )  # fmt: skip
+        return
+    partitions = -(-max_tokens // partition)
+    rows = (sequences, heads.query, partitions)
+    mixed = torch.empty((*rows, heads.size), dtype=torch.float32, device=query.device)
+    sums = torch.empty((*rows, 2), dtype=torch.float32, device=query.device)
+    _attend_parts[(sequences, heads.kv, splits)](
+        query, mixed, sums, cache.keys, cache.values, spans, tables, tables.stride(0), scale,
+        partitions, **geometry, **attend,
+    )  # fmt: skip
+    _join_parts[(sequences, heads.query)](
+        mixed, sums, out, spans, partitions,
+        QUERY=heads.query, SIZE=heads.size, SIZE_TILE=size_tile, WINDOW=window, PART=partition,
+        num_warps=1,
+    )  # fmt: skip
+
+
+@triton.jit
+def _visible(spans: Any, sequence: Any, WINDOW: tl.constexpr) -> Any:
+    """(row, first token that it sees, its sequence's tokens)."""
+    row = tl.load(spans + sequence * 3)
+    tokens = tl.load(spans + sequence * 3 + 2)
+    first = tokens * 0
+    if WINDOW > 0:
+        first = tl.maximum(tokens - WINDOW, 0)
+    return row, first, tokens
+
+
+@triton.jit
+def _load_query(
+    query: Any, row: Any, head: Any, KV: tl.constexpr, GROUP: tl.constexpr,
+    GROUP_TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
+) -> Any:  # fmt: skip
+    """The queries (group, size) that read one KV head, with where they are and which exist."""
+    member = tl.arange(0, GROUP_TILE)
+    number = tl.arange(0, SIZE_TILE)
+    offsets = (row.to(tl.int64) * KV + head) * (GROUP * SIZE)
+    offsets = offsets + member[:, None] * SIZE + number[None, :]
+    inside = (member < GROUP)[:, None] & (number < SIZE)[None, :]
+    return tl.load(query + offsets, mask=inside, other=0.0), offsets, inside
+
+
+@triton.jit
+def _attend_part(
+    queries: Any, keys: Any, values: Any, table: Any, part: Any, first: Any, tokens: Any, head: Any,
+    scale: Any,
+    KV: tl.constexpr, GROUP_TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
+    BLOCK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr,
+) -> Any:  # fmt: skip
+    """The softmax state over the visible tokens of one partition."""
+    best, total, mixed = start(GROUP_TILE, SIZE_TILE)
+    low = tl.maximum(part * PART, first // TILE * TILE)
+    high = tl.minimum((part + 1) * PART, tokens)
+    for tile in range(low, high, TILE):
+        position = tile + tl.arange(0, TILE)
+        there = (position >= first) & (position < tokens)
+        offsets = token_offsets(table, position, there, head, BLOCK, KV, SIZE)
+        scores = score_tile(queries, keys, offsets, there, scale, GROUP_TILE, TILE, SIZE, SIZE_TILE)
+        scores = tl.where(there[None, :], scores, float("-inf"))
+        tile_values = value_tile(values, offsets, there, SIZE, SIZE_TILE)
+        best, total, mixed = add_tile(scores, tile_values, best, total, mixed)
+    return best, total, mixed
+
+
+@triton.jit(do_not_specialize=["table_stride"])
+def _attend_whole(
+    query: Any, out: Any, keys: Any, values: Any, spans: Any, tables: Any, table_stride: Any,
+    scale: Any,
+    KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
+    WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+) -> None:  # fmt: skip
+    sequence = tl.program_id(0)
+    head = tl.program_id(1)
+    row, first, tokens = _visible(spans, sequence, WINDOW)
+    queries, offsets, inside = _load_query(query, row, head, KV, GROUP, GROUP_TILE, SIZE, SIZE_TILE)
+    table = tables + sequence.to(tl.int64) * table_stride
+    best, total, mixed = start(GROUP_TILE, SIZE_TILE)
+    for part in range(first // PART, tl.cdiv(tokens, PART)):
+        part_best, part_total, part_mixed = _attend_part(
+            queries, keys, values, table, part, first, tokens, head, scale,
+            KV, GROUP_TILE, SIZE, SIZE_TILE, BLOCK, TILE, PART,
+        )  # fmt: skip
+        best, total, mixed = join(best, total, mixed, part_best, part_total, part_mixed)
+    tl.store(out + offsets, finish(total, mixed).to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit(do_not_specialize=["table_stride", "partitions"])
+def _attend_parts(
+    query: Any, mixed_out: Any, sums_out: Any, keys: Any, values: Any, spans: Any, tables: Any,
+    table_stride: Any, scale: Any, partitions: Any,
+    KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
+    WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
+    TILE: tl.constexpr,
+) -> None:  # fmt: skip
+    sequence = tl.program_id(0)
+    head = tl.program_id(1)
+    row, first, tokens = _visible(spans, sequence, WINDOW)
+    queries, _, inside = _load_query(query, row, head, KV, GROUP, GROUP_TILE, SIZE, SIZE_TILE)
+    table = tables + sequence.to(tl.int64) * table_stride
+    member = tl.arange(0, GROUP_TILE)
+    number = tl.arange(0, SIZE_TILE)
+    query_head = (sequence.to(tl.int64) * KV + head) * GROUP + member
+    begin = first // PART + tl.program_id(2)
+    for part in range(begin, tl.cdiv(tokens, PART), tl.num_programs(2)):
+        best, total, mixed = _attend_part(
+            queries, keys, values, table, part, first, tokens, head, scale,
+            KV, GROUP_TILE, SIZE, SIZE_TILE, BLOCK, TILE, PART,
+        )  # fmt: skip
+        place = query_head * partitions + part
+        tl.store(mixed_out + place[:, None] * SIZE + number[None, :], mixed, mask=inside)
+        tl.store(sums_out + place * 2, best, mask=member < GROUP)
+        tl.store(sums_out + place * 2 + 1, total, mask=member < GROUP)
+
+
+@triton.jit(do_not_specialize=["partitions"])
+def _join_parts(
+    mixed_in: Any, sums_in: Any, out: Any, spans: Any, partitions: Any,
+    QUERY: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr, WINDOW: tl.constexpr,
+    PART: tl.constexpr,
+) -> None:  # fmt: skip
+    sequence = tl.program_id(0)
+    head = tl.program_id(1)
+    row, first, tokens = _visible(spans, sequence, WINDOW)
+    one = tl.arange(0, 1)
+    number = tl.arange(0, SIZE_TILE)[None, :]
+    inside = number < SIZE
+    best, total, mixed = start(1, SIZE_TILE)
+    for part in range(first // PART, tl.cdiv(tokens, PART)):
+        place = (sequence.to(tl.int64) * QUERY + head) * partitions + part
+        part_best = tl.load(sums_in + place * 2 + one)
+        part_total = tl.load(sums_in + place * 2 + 1 + one)
+        part_mixed = tl.load(mixed_in + place * SIZE + number, mask=inside, other=0.0)
+        best, total, mixed = join(best, total, mixed, part_best, part_total, part_mixed)
+    offsets = (row.to(tl.int64) * QUERY + head) * SIZE + number
+    tl.store(out + offsets, finish(total, mixed).to(out.dtype.element_ty), mask=inside)
