@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lmi.dist.blocks import TRASH_BLOCK
 from lmi.dist.kernels.base import Segments
-from lmi.dist.scheduler import Plan
+from lmi.dist.plan import Plan
 from lmi.dist.sequence import Sequence
 
 # One request after the other costs up to twice the time per token of one padded gather (measured
@@ -177,30 +177,29 @@ class BatchBuilder:
         self._device = device
 
     def build(self, plan: Plan) -> StepBatch:
-        """Pack a plan. Rows of logits: each prompt-logprob position, then one per sequence that
-        can be sampled, prefill segments first."""
+        """Pack a plan. Rows of logits: each prompt-logprob position, then those of `Plan.rows`."""
         for sequence in plan.admitted:
             self._known[sequence.place] = 0
         ids: list[int] = []
         positions: list[NDArray[np.int64]] = []
         slots: list[NDArray[np.int64]] = []
         prompt_rows: list[NDArray[np.int64]] = []
-        last_rows: list[int] = []
+        sampled_rows: list[int] = []
         parts: list[PrefillPart] = []
-        for segment in plan.prefill:
-            sequence, start, stop = segment
-            table = self._row(sequence)
+        for segment in plan.segments:
+            start, end = segment.start, segment.end
+            table = self._row(segment.sequence)
             base = len(ids)
-            ids += sequence.tokens[start:stop]
-            all_slots = _slots(table, 0, stop, self._size)
-            positions.append(np.arange(start, stop))
+            ids += segment.tokens
+            all_slots = _slots(table, 0, end, self._size)
+            positions.append(np.arange(start, end))
             slots.append(all_slots[start:])
             history = None if start == 0 else torch.from_numpy(all_slots).to(self._device)
             parts.append(PrefillPart(base, len(ids), start, history))
             if segment.logprob_rows:
                 prompt_rows.append(base - start + np.arange(*segment.logprob_rows))
             if segment.last:
-                last_rows.append(len(ids) - 1)
+                sampled_rows += range(len(ids) - 1 - len(segment.guess), len(ids))
         decode = plan.decode
         base = len(ids)
         lengths = np.fromiter((len(s.tokens) for s in decode), np.int64, len(decode))
@@ -214,7 +213,7 @@ class BatchBuilder:
             slots.append(
                 tables[np.arange(len(decode)), last // self._size] * self._size + last % self._size
             )
-        rows = [*prompt_rows, np.array(last_rows, np.int64), base + np.arange(len(decode))]
+        rows = [*prompt_rows, np.array(sampled_rows, np.int64), base + np.arange(len(decode))]
         return StepBatch(
             token_ids=self._tensor(np.array(ids, np.int64))[None],
             positions=self._tensor(np.concatenate(positions))[None],

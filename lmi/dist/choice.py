@@ -12,11 +12,19 @@ Taken = tuple[tuple[Token, ...], Finish | None]
 class Choice:
     """Turns the events of a choice into tokens with text.
 
-    count: tokens so far. A token that ends the choice by its id (EOS, a stop id) has no text of its
-    own unless the request wants the stop in the text.
+    count: tokens so far. cached: prompt tokens whose KV was cached. A token that ends the choice by
+    its id (EOS, a stop id) has no text of its own unless the request wants the stop in the text.
     """
 
-    __slots__ = ("_end_ids_have_text", "_push", "_special", "_stream", "_tokenizer", "count")
+    __slots__ = (
+        "_end_ids_have_text",
+        "_push",
+        "_special",
+        "_stream",
+        "_tokenizer",
+        "cached",
+        "count",
+    )
 
     def __init__(
         self,
@@ -37,6 +45,7 @@ class Choice:
         self._tokenizer = tokenizer
         self._special = tokenizer.special_ids
         self._end_ids_have_text = sampling.include_stop_text
+        self.cached = 0
         self.count = 0
 
     def take(self, event: CoreEvent) -> Taken:

@@ -7,23 +7,28 @@ packed forward pass -> sample -> an event per token -> finish.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 
 import torch
 
-from lmi.core import EngineDead, EngineError, EngineInfo, Finish, LmiError, OutOfMemory
+from lmi.core import EngineDead, EngineError, EngineInfo, LmiError, OutOfMemory
 from lmi.dist import admission
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
-from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest, CoreStats
+from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
 from lmi.dist.model import ModelFacts
+from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
 from lmi.dist.parallel.memory import least_free
+from lmi.dist.plan import Plan, Segment
+from lmi.dist.prefix import NoPrefixes, PrefixCache
 from lmi.dist.runner import Runner
 from lmi.dist.runtimes import Progress, load_model
 from lmi.dist.sampling import Sampled, Sampler
-from lmi.dist.scheduler import Plan, Scheduler
+from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
 from lmi.dist.sizing import CUDA_SHARE, HOST_SHARE, Size, size_cache
+from lmi.dist.speculate import NgramGuesser, NoGuesser
 
 __all__ = ["DistConfig", "EngineCore", "Progress"]
 
@@ -70,14 +75,9 @@ class EngineCore:
         self._runner.self_check(
             blocks=size.blocks, block_size=config.block_size, max_batch=config.max_batch
         )
-        self._scheduler = Scheduler(
-            blocks=size.blocks,
-            block_size=config.block_size,
-            max_batch=config.max_batch,
-            prefill_tokens=config.prefill_tokens,
-        )
+        self._scheduler = _scheduler(config, size)
         progress("warm up", 1, 1)
-        self._sampler = sampler or Sampler()
+        self._sampler = sampler or Sampler(facts.kernels)
         self._requests: dict[int, list[Sequence]] = {}  # living choices
         self._news: list[CoreEvent] = []  # of cancels, until the next step
         self._steps = self._prompt_tokens = self._generated = self._cancelled = 0
@@ -108,13 +108,14 @@ class EngineCore:
         for sequence in choices:
             self._scheduler.add(sequence)
 
-    def cancel(self, request_id: int) -> None:
-        """End all living choices; their CANCELLED events come with the next step. An id that is
-        unknown or over is ignored."""
+    def cancel(self, request_id: int, choice: int | None = None) -> None:
+        """End all living choices, or the one given; their CANCELLED events come with the next step.
+        What is unknown or over is ignored."""
         for sequence in list(self._requests.get(request_id, ())):
-            self._cancelled += 1
-            self._end(sequence)
-            self._news.append(CoreEvent(request_id, sequence.choice, None, Finish.CANCELLED))
+            if choice in (None, sequence.choice):
+                self._cancelled += 1
+                self._end(sequence)
+                self._news.append(cancelled_event(sequence))
 
     def step(self) -> list[CoreEvent]:
         """One forward pass for all that run.
@@ -157,6 +158,9 @@ class EngineCore:
             generated_tokens=self._generated,
             chunks=scheduler.chunks,
             cancelled=self._cancelled,
+            reused_tokens=scheduler.reused_tokens,
+            guessed_tokens=scheduler.guessed_tokens,
+            accepted_tokens=scheduler.accepted_tokens,
         )
 
     def close(self) -> None:
@@ -172,8 +176,8 @@ class EngineCore:
                 row = self._take_prompt_logprobs(
                     segment.sequence, segment.logprob_rows, logits, row
                 )
-        ready = _ready(plan)
-        return self._sampler.sample(logits[row:], ready) if ready else []
+        rows = plan.rows
+        return self._sampler.sample(logits[row:], rows) if rows else []
 
     @staticmethod
     def _take_prompt_logprobs(
@@ -188,41 +192,58 @@ class EngineCore:
         return stop
 
     def _advance(self, plan: Plan, sampled: list[Sampled], events: list[CoreEvent]) -> None:
-        ready = _ready(plan)
+        results = iter(sampled)
+        self._prompt_tokens += sum([sequence.pending == 1 for sequence in plan.admitted])
         for segment in plan.prefill:
             self._prompt_tokens += segment.stop - segment.start
-            segment.sequence.done = segment.stop
-        for sequence in plan.decode:
-            sequence.done += 1
-        for sequence, result in zip(ready, sampled, strict=True):
-            events.append(self._event(sequence, result))
+            if segment.last:
+                events.append(self._take(segment.sequence, segment.stop, next(results)))
+            else:
+                self._scheduler.computed(segment.sequence, segment.stop)
+        for segment in plan.guessed:
+            self._take_guessed(segment, list(islice(results, 1 + len(segment.guess))), events)
+        events += [
+            self._take(sequence, sequence.done + 1, result)
+            for sequence, result in zip(plan.decode, results, strict=True)
+        ]
 
-    def _event(self, sequence: Sequence, result: Sampled) -> CoreEvent:
-        request, token = sequence.request, result.token
+    def _take_guessed(
+        self, segment: Segment, results: list[Sampled], events: list[CoreEvent]
+    ) -> None:
+        """Take the rows up to the first whose guess was wrong: those behind it mean nothing."""
+        accepted = 0
+        for result, guess in zip(results, segment.guess, strict=False):
+            if result.token != guess:
+                break
+            accepted += 1
+        self._scheduler.judged(segment, accepted)
+        for place, result in enumerate(results[: accepted + 1]):
+            events.append(self._take(segment.sequence, segment.stop + place, result))
+            if events[-1].finish is not None:
+                return
+
+    def _take(self, sequence: Sequence, done: int, result: Sampled) -> CoreEvent:
+        """Append the token that was sampled after the first `done` tokens of a sequence."""
+        token = result.token
         if token is None:
-            self._runner.scrub(sequence.blocks)
-            self._end(sequence)
-            return _error_event(
-                sequence, EngineError("the model gave no finite logits for this request")
-            )
-        detail = None
-        if sequence.prompt_logprobs is not None and len(sequence.tokens) == sequence.prompt_len:
-            logprobs = [None, *sequence.prompt_logprobs]
-            detail = CoreDetail(prompt=tuple(zip(request.prompt, logprobs, strict=True)))
+            self._end(sequence, tainted=True)
+            error = EngineError("the model gave no finite logits for this request")
+            return error_event(sequence, error)
+        self._scheduler.computed(sequence, done)
+        detail = detail_of(sequence)
         sequence.tokens.append(token)
         self._generated += 1
-        finish = None
-        if token in sequence.end_ids:
-            stops = token in request.stop_token_ids and (
-                request.ignore_eos or token not in self.eos_ids
-            )
-            finish = Finish.STOP if stops else Finish.EOS
-        elif len(sequence.tokens) >= sequence.stop_at:
-            finish = Finish.LENGTH
+        finish = finish_of(sequence, token, self._facts.eos_ids)
         if finish is not None:
             self._end(sequence)
         return CoreEvent(
-            request.id, sequence.choice, token, finish, result.logprob, result.top, detail
+            sequence.request.id,
+            sequence.choice,
+            token,
+            finish,
+            result.logprob,
+            result.top,
+            detail,
         )
 
     def _fail(self, plan: Plan, error: LmiError) -> list[CoreEvent]:
@@ -230,13 +251,15 @@ class EngineCore:
             raise EngineDead(str(error)) from error
         events = []
         for sequence in plan.sequences:
-            self._runner.scrub(sequence.blocks)
-            self._end(sequence)
-            events.append(_error_event(sequence, error))
+            self._end(sequence, tainted=True)
+            events.append(error_event(sequence, error))
         return events
 
-    def _end(self, sequence: Sequence) -> None:
-        self._scheduler.remove(sequence)
+    def _end(self, sequence: Sequence, *, tainted: bool = False) -> None:
+        """Forget a sequence. tainted: its KV may hold numbers that are not finite."""
+        self._scheduler.remove(sequence, tainted=tainted)
+        if dirty := self._scheduler.pool.take_dirty():
+            self._runner.scrub(dirty)
         self._sampler.forget(sequence)
         living = self._requests[sequence.request.id]
         living.remove(sequence)
@@ -244,18 +267,20 @@ class EngineCore:
             del self._requests[sequence.request.id]
 
 
-def _ready(plan: Plan) -> list[Sequence]:
-    """The sequences whose next token this pass decides, in the order of the logits."""
-    return [s.sequence for s in plan.prefill if s.last] + plan.decode
-
-
-def _error_event(sequence: Sequence, error: LmiError) -> CoreEvent:
-    return CoreEvent(
-        sequence.request.id,
-        sequence.choice,
-        None,
-        Finish.ERROR,
-        detail=CoreDetail(error=CoreError.of(error)),
+def _scheduler(config: DistConfig, size: Size) -> Scheduler:
+    prefixes = PrefixCache(config.block_size) if config.prefix_cache else NoPrefixes()
+    guesser = (
+        NgramGuesser(most=config.speculative_tokens, longest=config.speculative_ngram)
+        if config.speculative_tokens
+        else NoGuesser()
+    )
+    return Scheduler(
+        blocks=size.blocks,
+        block_size=config.block_size,
+        max_batch=config.max_batch,
+        prefill_tokens=config.prefill_tokens,
+        prefixes=prefixes,
+        guesser=guesser,
     )
 
 
@@ -284,6 +309,16 @@ def _info(config: DistConfig, facts: ModelFacts, size: Size) -> EngineInfo:
         ),
         ("prefill", f"{config.prefill_tokens} tokens per step"),
     ]
+    if config.prefix_cache:
+        details.append(("prefix cache", "on"))
+    if config.speculative_tokens:
+        details.append(
+            (
+                "speculation",
+                f"up to {config.speculative_tokens} tokens per step, looked up by the last "
+                f"{config.speculative_ngram}",
+            )
+        )
     return EngineInfo(
         engine="lmi-dist",
         model=config.model.name,

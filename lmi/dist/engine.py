@@ -33,8 +33,8 @@ class Core(Protocol):
     def add(self, request: CoreRequest, /) -> None:
         """Queue a request, or raise RequestError."""
 
-    def cancel(self, request_id: int, /) -> None:
-        """End a request; an unknown one is ignored."""
+    def cancel(self, request_id: int, choice: int | None = None, /) -> None:
+        """End a request, or one choice of it; an unknown one is ignored."""
 
     def step(self) -> list[CoreEvent]:
         """One forward pass. Raises EngineDead."""
@@ -75,10 +75,10 @@ class Engine:
     @classmethod
     def load(cls, config: DistConfig, progress: Progress = silent) -> Engine:
         """Load a model and its tokenizer. Raises ConfigError or ModelError; may take minutes."""
-        from lmi.dist.core import EngineCore
+        from lmi.dist.any_core import make_core
 
         tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
-        return cls(EngineCore(config, progress), tokenizer)
+        return cls(make_core(config, progress), tokenizer)
 
     @property
     def info(self) -> EngineInfo:
@@ -112,10 +112,10 @@ class Engine:
         return ()
 
     def _step(self) -> list[Delta]:
-        stopped: list[int] = []
+        stopped: list[tuple[int, int]] = []
         deltas = self._front.translate(self._step_core(), stopped)
-        for request_id in stopped:
-            self._core.cancel(request_id)
+        for request_id, choice in stopped:
+            self._core.cancel(request_id, choice)
         return deltas
 
     def _step_core(self) -> list[CoreEvent]:

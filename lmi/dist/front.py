@@ -19,7 +19,7 @@ from lmi.core import (
     UnknownAdapter,
 )
 from lmi.dist import admission
-from lmi.dist.live import Live, live_request
+from lmi.dist.live import Ending, Live, live_request
 from lmi.dist.messages import CoreEvent, CoreRequest
 from lmi.text import Tokenizer
 
@@ -66,11 +66,11 @@ class Front:
         """Drop a request that the core refused."""
         self._live.pop(request_id, None)
 
-    def translate(self, events: Iterable[CoreEvent], stopped: list[int]) -> list[Delta]:
+    def translate(self, events: Iterable[CoreEvent], stopped: list[tuple[int, int]]) -> list[Delta]:
         """The deltas of what the core did.
 
-        Appends to `stopped` each request that is over while the core may go on with it, since a
-        stop string ended it: cancel it there. Whatever the core still says of it is dropped.
+        Appends to `stopped` each choice (request id, choice) that a stop string ended, while the
+        core goes on with it: cancel it there. Whatever the core still says of it is dropped.
         """
         deltas: list[Delta] = []
         live = self._live
@@ -79,10 +79,13 @@ class Front:
             request = live.get(request_id)
             if request is None:
                 continue
-            if request.take(event, deltas):
+            ending = request.take(event, deltas)
+            if ending is Ending.NOTHING:
+                continue
+            if event.finish is None:
+                stopped.append((request_id, event.choice))
+            if ending is Ending.REQUEST:
                 del live[request_id]
-                if request.stopped:
-                    stopped.append(request_id)
         return deltas
 
     def _prompt(self, request: GenerationRequest) -> tuple[int, ...]:

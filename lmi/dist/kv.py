@@ -58,6 +58,11 @@ class LayerCache:
         self.flat_keys.index_copy_(0, slots, key)
         self.flat_values.index_copy_(0, slots, value)
 
+    def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        """Copy whole blocks. No block is in both."""
+        self.keys.index_copy_(0, targets, self.keys.index_select(0, sources))
+        self.values.index_copy_(0, targets, self.values.index_select(0, sources))
+
     def scrub(self, blocks: torch.Tensor) -> None:
         """Zero whole blocks, so that numbers that are not finite can't reach their next owner."""
         self.keys.index_fill_(0, blocks, 0)

@@ -6,6 +6,7 @@ show nothing until all its candidates are over, since only then the best are kno
 
 from __future__ import annotations
 
+from enum import Enum
 from typing import Final, Protocol
 
 from lmi.core import Delta, Finish, GenerationRequest, LmiError, Token, Usage
@@ -18,15 +19,19 @@ _NO_DETAIL: Final = CoreDetail()
 _WHOLE: Final = frozenset({Finish.EOS, Finish.STOP, Finish.LENGTH})
 
 
+class Ending(Enum):
+    """What an event ended."""
+
+    NOTHING = 0  # its choice goes on, or was over before
+    CHOICE = 1
+    REQUEST = 2  # with its last choice
+
+
 class Live(Protocol):
     """A request of which deltas are still to come."""
 
-    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
-        """Append the deltas of an event of this request; True when nothing more will come."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a stop string ended a choice, so that the core may go on with it."""
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> Ending:
+        """Append the deltas of an event of this request."""
 
 
 def live_request(
@@ -44,7 +49,7 @@ def live_request(
 class Streamed:
     """Each event is a delta at once."""
 
-    __slots__ = ("_choices", "_id", "_left", "_prompt_tokens", "_tokenizer", "stopped")
+    __slots__ = ("_choices", "_id", "_left", "_prompt_tokens", "_tokenizer")
 
     def __init__(
         self, request_id: int, prompt_tokens: int, tokenizer: Tokenizer, choices: list[Choice]
@@ -54,38 +59,36 @@ class Streamed:
         self._tokenizer = tokenizer
         self._choices: list[Choice | None] = [*choices]  # None: over
         self._left = len(choices)
-        self.stopped = False
 
-    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> Ending:
         index = event.choice
         choice = self._choices[index]
         if choice is None:  # a stop string ended it, and the core had not heard of it yet
-            return False
+            return Ending.NOTHING
         tokens, finish = choice.take(event)
         detail = event.detail
         if finish is None and detail is None:
             deltas.append(Delta(self._id, index, tokens))
-            return False
+            return Ending.NOTHING
         if detail is None:
             detail = _NO_DETAIL
+        choice.cached = choice.cached or detail.cached_tokens
         prompt = _prompt(detail, self._tokenizer)
         if finish is None:
             deltas.append(Delta(self._id, index, tokens, prompt=prompt))
-            return False
-        if event.finish is None:
-            self.stopped = True
-        usage = Usage(self._prompt_tokens, choice.count, detail.cached_tokens)
+            return Ending.NOTHING
+        usage = Usage(self._prompt_tokens, choice.count, choice.cached)
         error = _error(detail, finish)
         deltas.append(Delta(self._id, index, tokens, finish, usage, error, prompt))
         self._choices[index] = None
         self._left -= 1
-        return not self._left
+        return Ending.CHOICE if self._left else Ending.REQUEST
 
 
 class _Candidate:
     """What is known of one of the candidates of a ranked request."""
 
-    __slots__ = ("cached", "choice", "error", "finish", "tokens", "total")
+    __slots__ = ("choice", "error", "finish", "tokens", "total")
 
     def __init__(self, choice: Choice) -> None:
         self.choice = choice
@@ -93,7 +96,6 @@ class _Candidate:
         self.total = 0.0  # of the logprobs
         self.finish: Finish | None = None
         self.error: LmiError | None = None
-        self.cached = 0
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -120,30 +122,27 @@ class Ranked:
         self._candidates = [_Candidate(choice) for choice in choices]
         self._left = len(choices)
         self._prompt: tuple[Token, ...] = ()
-        self.stopped = False
 
-    def take(self, event: CoreEvent, deltas: list[Delta], /) -> bool:
+    def take(self, event: CoreEvent, deltas: list[Delta], /) -> Ending:
         candidate = self._candidates[event.choice]
         if candidate.finish is not None:
-            return False
+            return Ending.NOTHING
         tokens, finish = candidate.choice.take(event)
         for token in tokens:
             candidate.total += token.logprob or 0.0
             candidate.tokens.append(token if self._with_logprobs else token._replace(logprob=None))
         detail = event.detail or _NO_DETAIL
+        candidate.choice.cached = candidate.choice.cached or detail.cached_tokens
         self._prompt = self._prompt or _prompt(detail, self._tokenizer)
         if finish is None:
-            return False
-        if event.finish is None:
-            self.stopped = True
+            return Ending.NOTHING
         candidate.finish = finish
         candidate.error = _error(detail, finish)
-        candidate.cached = detail.cached_tokens
         self._left -= 1
         if self._left:
-            return False
+            return Ending.CHOICE
         deltas.extend(self._best())
-        return True
+        return Ending.REQUEST
 
     def _best(self) -> list[Delta]:
         best = sorted(self._candidates, key=lambda candidate: candidate.rank, reverse=True)
@@ -153,7 +152,7 @@ class Ranked:
                 index,
                 tuple(candidate.tokens),
                 candidate.finish,
-                Usage(self._prompt_tokens, candidate.choice.count, candidate.cached),
+                Usage(self._prompt_tokens, candidate.choice.count, candidate.choice.cached),
                 candidate.error,
                 () if index else self._prompt,
             )

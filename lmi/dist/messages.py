@@ -66,10 +66,11 @@ class CoreError(Struct, frozen=True, array_like=True, gc=False):
 
     @classmethod
     def of(cls, error: LmiError) -> CoreError:
-        """Describe an error; a class that is not known here travels as EngineError."""
-        kind = type(error).__name__
+        """Describe an error by the nearest of its classes that is known here, or as EngineError."""
+        names = (kind.__name__ for kind in type(error).__mro__)
+        kind = next((name for name in names if name in _ERRORS), EngineError.__name__)
         field = error.field if isinstance(error, RequestError) else None
-        return cls(kind if kind in _ERRORS else EngineError.__name__, str(error), field)
+        return cls(kind, str(error), field)
 
     def exception(self) -> LmiError:
         """The error again, of its own class."""
@@ -84,7 +85,8 @@ class CoreDetail(Struct, frozen=True, array_like=True, gc=False):
 
     prompt: (id, logprob) of each prompt token, the first with None, on the first event with a token
     of choice 0 of a request with prompt_logprobs. cached_tokens: prompt tokens whose KV was found
-    in a cache, on the last event. error: set if and only if the event's finish is ERROR.
+    in the prefix cache, on the first event of a choice. error: set if and only if the event's
+    finish is ERROR.
     """
 
     prompt: tuple[tuple[int, float | None], ...] = ()
@@ -115,7 +117,9 @@ class CoreStats(Struct, frozen=True, array_like=True, gc=False):
 
     running, waiting: choices. chunks: prefill segments that did not reach the end of their
     sequence. preemptions: times a choice was put back to be computed again. cancelled: choices that
-    ended by cancel.
+    ended by cancel. reused_tokens: those whose KV was found (in the prefix cache, or at another
+    choice of the request) and not computed. guessed_tokens, accepted_tokens: by speculation, and
+    those of them that came true.
     """
 
     running: int = 0
@@ -128,3 +132,6 @@ class CoreStats(Struct, frozen=True, array_like=True, gc=False):
     generated_tokens: int = 0
     chunks: int = 0
     cancelled: int = 0
+    reused_tokens: int = 0
+    guessed_tokens: int = 0
+    accepted_tokens: int = 0

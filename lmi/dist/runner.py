@@ -12,7 +12,8 @@ from lmi.dist.blocks import TRASH_BLOCK
 from lmi.dist.kv import LayerCache
 from lmi.dist.messages import CoreRequest
 from lmi.dist.model import PagedModel, Reference
-from lmi.dist.scheduler import Plan, Scheduler
+from lmi.dist.plan import Plan
+from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
 from lmi.dist.unpageable import Unpageable
 
@@ -50,7 +51,14 @@ class Runner:
     @torch.inference_mode()
     def run(self, plan: Plan) -> torch.Tensor:
         """The logits of a plan, rows as `BatchBuilder.build` orders them: (rows, vocabulary)."""
+        if plan.copies:
+            self._copy(plan.copies)
         return self._model.logits(self._builder.build(plan))
+
+    def _copy(self, copies: list[tuple[int, int]]) -> None:
+        pairs = torch.tensor(copies, device=self._device)
+        for cache in self._caches:
+            cache.copy(pairs[:, 0], pairs[:, 1])
 
     @torch.inference_mode()
     def scrub(self, blocks: list[int]) -> None:

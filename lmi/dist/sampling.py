@@ -11,16 +11,15 @@ frequency penalty, temperature, top-k, top-p, min-p.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
-import numpy as np
 import torch
 
 from lmi.dist.penalties import Penalties
 from lmi.dist.sequence import Sequence, is_greedy, is_penalised
+from lmi.dist.truncation import is_truncated, truncate
 
-# Sizes of the candidate set that are tried before all of the vocabulary is sorted.
-CANDIDATES: Final = (64, 1024)
+CHUNK: Final = 128  # tokens summed at once; most vocabularies are a multiple of it
 
 
 class Sampled(NamedTuple):
@@ -31,10 +30,44 @@ class Sampled(NamedTuple):
     top: tuple[tuple[int, float], ...] = ()
 
 
+class Picker(Protocol):
+    """The part of `lmi.dist.kernels.base.Kernels` that chooses tokens."""
+
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """(rows, vocabulary) -> (rows) int64; -1 without a finite maximum."""
+
+    def draw(
+        self,
+        logits: torch.Tensor,
+        temperature: list[float],
+        uniform: list[float],
+    ) -> torch.Tensor:
+        """(rows, vocabulary) -> (rows) int64, by the inverse of the cumulative softmax."""
+
+
+class PlainPicker:
+    """In torch, for models that bring no kernels of ours."""
+
+    def argmax(self, logits: torch.Tensor) -> torch.Tensor:
+        """See `Picker`. Which of several equal logits wins is torch's choice."""
+        best, tokens = logits.max(dim=-1)
+        return torch.where(torch.isfinite(best), tokens, -1)
+
+    def draw(
+        self,
+        logits: torch.Tensor,
+        temperature: list[float],
+        uniform: list[float],
+    ) -> torch.Tensor:
+        """See `Picker`."""
+        return invert(weights_of(logits, temperature), uniform)
+
+
 class Sampler:
     """Chooses one token per row; keeps the penalties' token counts of living sequences."""
 
-    def __init__(self) -> None:
+    def __init__(self, picker: Picker | None = None) -> None:
+        self._picker = picker or PlainPicker()
         self._penalties: dict[tuple[int, int], Penalties] = {}
 
     def forget(self, sequence: Sequence) -> None:
@@ -42,31 +75,30 @@ class Sampler:
         self._penalties.pop(sequence.key, None)
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
-        """logits (rows, vocabulary) of any float dtype, changed in place -> one result per row."""
+        """logits (rows, vocabulary) of any float dtype, changed in place -> one result per row.
+
+        sequences: of each row. One that stands there several times in a row guessed its next tokens
+        (`Plan.rows`): its further rows count as further tokens of its answer.
+        """
         if all([sequence.plain for sequence in sequences]):
-            return _largest(logits)
+            return self._largest(logits)
         logits = logits.float()
-        details = self._logprob_rows(sequences)
+        places = _places(sequences)
+        details = [i for i, s in enumerate(sequences) if s.request.logprobs is not None]
         raw = torch.log_softmax(logits[details], dim=-1) if details else None
-        self._adjust(logits, sequences)
-        results = _largest(logits)
-        drawn = [
-            row
-            for row, sequence in enumerate(sequences)
-            if results[row].token is not None and not is_greedy(sequence.request)
-        ]
-        if drawn:
-            for row, token in zip(drawn, _draw(logits, sequences, drawn), strict=True):
-                results[row] = Sampled(token)
+        self._adjust(logits, sequences, places)
+        results = self._largest(logits)
+        self._draw(logits, sequences, places, results)
         if raw is not None:
             _add_logprobs(results, raw, details, sequences)
         return results
 
-    @staticmethod
-    def _logprob_rows(sequences: list[Sequence]) -> list[int]:
-        return [i for i, s in enumerate(sequences) if s.request.logprobs is not None]
+    def _largest(self, logits: torch.Tensor) -> list[Sampled]:
+        return [
+            Sampled(token if token >= 0 else None) for token in self._picker.argmax(logits).tolist()
+        ]
 
-    def _adjust(self, logits: torch.Tensor, sequences: list[Sequence]) -> None:
+    def _adjust(self, logits: torch.Tensor, sequences: list[Sequence], places: list[int]) -> None:
         for row, sequence in enumerate(sequences):
             request = sequence.request
             if is_penalised(request):
@@ -74,138 +106,98 @@ class Sampler:
                 if penalties is None:
                     penalties = self._penalties[sequence.key] = Penalties(request)
                 penalties.apply(logits[row], sequence.tokens)
-            if len(sequence.tokens) - sequence.prompt_len < request.min_new_tokens:
-                ends = sequence.end_ids
-                if ends:
-                    logits[row, list(ends)] = -torch.inf
+            if places[row] < request.min_new_tokens and sequence.end_ids:
+                logits[row, list(sequence.end_ids)] = -torch.inf
+
+    def _draw(
+        self,
+        logits: torch.Tensor,
+        sequences: list[Sequence],
+        places: list[int],
+        results: list[Sampled],
+    ) -> None:
+        """Put sampled tokens in the place of the largest, where they are wanted."""
+        whole: list[int] = []
+        cut: list[int] = []
+        for row, sequence in enumerate(sequences):
+            if not is_greedy(sequence.request) and results[row].token is not None:
+                (cut if is_truncated(sequence.request) else whole).append(row)
+        for rows, truncated in ((whole, False), (cut, True)):
+            if not rows:
+                continue
+            picked = logits if len(rows) == len(sequences) else logits[rows]
+            heat = [sequences[row].request.temperature for row in rows]
+            uniform = [sequences[row].uniform(places[row]) for row in rows]
+            if truncated:
+                requests = [sequences[row].request for row in rows]
+                tokens = invert(truncate(weights_of(picked, heat), requests), uniform)
+            else:
+                tokens = self._picker.draw(picked, heat, uniform)
+            for row, token in zip(rows, tokens.tolist(), strict=True):
+                results[row] = Sampled(token)
 
 
-def _largest(logits: torch.Tensor) -> list[Sampled]:
-    """The token of each row's largest logit."""
-    best, tokens = logits.max(dim=-1)
-    finite = torch.isfinite(best).tolist()
-    return [
-        Sampled(token if fine else None)
-        for token, fine in zip(tokens.tolist(), finite, strict=True)
-    ]
-
-
-def _draw(logits: torch.Tensor, sequences: list[Sequence], rows: list[int]) -> list[int]:
-    """One sampled token per row."""
-    tokens: dict[int, int] = {}
-    for size, members in _by_candidates(sequences, rows, logits.shape[1]).items():
-        scaled = _scaled(logits, sequences, members)
-        if size == 0:
-            probabilities = torch.softmax(scaled, dim=-1)
-            kept = _min_p(probabilities, sequences, members)
-            tokens.update(zip(members, _invert(kept, None, sequences, members), strict=True))
-            continue
-        tokens.update(_draw_truncated(scaled, sequences, members, size))
-    return [tokens[row] for row in rows]
-
-
-def _by_candidates(
-    sequences: list[Sequence], rows: list[int], vocabulary: int
-) -> dict[int, list[int]]:
-    """Rows by the number of candidates that their own parameters need; 0 is no truncation."""
-    groups: dict[int, list[int]] = {}
-    for row in rows:
-        request = sequences[row].request
-        if request.top_k == 0 and request.top_p >= 1.0:
-            size = 0
+def _places(sequences: list[Sequence]) -> list[int]:
+    """Of each row, the number of the answer's token that it decides, from 0."""
+    places: list[int] = []
+    before = None
+    for sequence in sequences:
+        if sequence is before:
+            places.append(places[-1] + 1)
         else:
-            size = _candidates(request.top_k or CANDIDATES[0], vocabulary)
-        groups.setdefault(size, []).append(row)
-    return groups
+            places.append(len(sequence.tokens) - sequence.prompt_len)
+        before = sequence
+    return places
 
 
-def _candidates(wanted: int, vocabulary: int) -> int:
-    """The smallest candidate set that holds `wanted` tokens."""
-    return next((size for size in CANDIDATES if wanted <= size < vocabulary), vocabulary)
-
-
-def _scaled(logits: torch.Tensor, sequences: list[Sequence], rows: list[int]) -> torch.Tensor:
-    temperatures = [sequences[row].request.temperature for row in rows]
-    scale = torch.tensor(temperatures, dtype=torch.float32, device=logits.device)
-    picked = logits[rows]
+def weights_of(logits: torch.Tensor, temperature: list[float]) -> torch.Tensor:
+    """(rows, vocabulary) float32 in proportion to softmax(logits / temperature), the largest 1."""
+    heat = torch.tensor(temperature, dtype=torch.float32, device=logits.device)
     # The largest logit becomes 0 first: a small temperature can't overflow then.
-    return (picked - picked.amax(dim=-1, keepdim=True)) / scale[:, None]
+    shifted = logits.float() - logits.float().amax(dim=-1, keepdim=True)
+    return shifted.div_(heat[:, None]).exp_()
 
 
-def _draw_truncated(
-    scaled: torch.Tensor, sequences: list[Sequence], rows: list[int], size: int
-) -> dict[int, int]:
-    """Draw among the `size` largest; rows whose top-p reaches beyond them get a larger set."""
-    values, ids = torch.topk(scaled, size, dim=-1)
-    device = scaled.device
-    requests = [sequences[row].request for row in rows]
-    top_k = torch.tensor([r.top_k or scaled.shape[1] for r in requests], device=device)
-    top_p = torch.tensor([r.top_p for r in requests], dtype=torch.float64, device=device)
-    outside = torch.arange(size, device=device)[None] >= top_k[:, None]
-    values = values.masked_fill(outside, -torch.inf)
-    unlimited = torch.tensor([r.top_k == 0 for r in requests], device=device)[:, None]
-    total = torch.where(
-        unlimited,
-        torch.logsumexp(scaled.double(), dim=-1, keepdim=True),
-        torch.logsumexp(values.double(), dim=-1, keepdim=True),
-    )
-    probabilities = torch.exp(values.double() - total)
-    cumulative = probabilities.cumsum(dim=-1)
-    short = (unlimited[:, 0] & (cumulative[:, -1] < top_p)).tolist()
-    if size < scaled.shape[1] and any(short):
-        beyond = [i for i, flag in enumerate(short) if flag]
-        within = [i for i, flag in enumerate(short) if not flag]
-        larger = _candidates(size + 1, scaled.shape[1])
-        tokens = _draw_truncated(scaled[beyond], sequences, [rows[i] for i in beyond], larger)
-        if within:
-            tokens |= _draw_truncated(scaled[within], sequences, [rows[i] for i in within], size)
-        return tokens
-    # A token stays while the mass before it is below top_p: the first always does.
-    probabilities = probabilities.masked_fill(cumulative - probabilities >= top_p[:, None], 0.0)
-    kept = _min_p(probabilities, sequences, rows)
-    order = ids.argsort(dim=-1)
-    drawn = _invert(kept.gather(1, order), ids.gather(1, order), sequences, rows)
-    return dict(zip(rows, drawn, strict=True))
+def invert(weights: torch.Tensor, uniform: list[float]) -> torch.Tensor:
+    """The ids (rows) int64 at which the cumulative weights pass a share `uniform` of their sum.
+
+    weights: (rows, vocabulary), at least 0, and one above it in each row. Summed in float64, first
+    by chunks, then in the chunk that is hit.
+    """
+    rows, vocabulary = weights.shape
+    if vocabulary % CHUNK:
+        weights = torch.nn.functional.pad(weights, (0, CHUNK - vocabulary % CHUNK))
+    chunks = weights.view(rows, -1, CHUNK)
+    cumulative = chunks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
+    share = torch.tensor(uniform, dtype=torch.float64, device=weights.device)[:, None]
+    target = share * cumulative[:, -1:]
+    chunk = _passed(cumulative, target)
+    before = torch.where(chunk > 0, cumulative.gather(1, (chunk - 1).clamp_min(0)), 0.0)
+    hit = chunks[torch.arange(rows, device=weights.device), chunk[:, 0]].double()
+    inside = _passed(hit.cumsum(dim=-1), target - before)
+    return (chunk * CHUNK + inside)[:, 0]
 
 
-def _min_p(probabilities: torch.Tensor, sequences: list[Sequence], rows: list[int]) -> torch.Tensor:
-    limits = [sequences[row].request.min_p for row in rows]
-    if not any(limits):
-        return probabilities
-    share = torch.tensor(limits, dtype=probabilities.dtype, device=probabilities.device)
-    floor = probabilities.amax(dim=-1, keepdim=True) * share[:, None]
-    return probabilities.masked_fill(probabilities < floor, 0.0)
-
-
-def _invert(
-    probabilities: torch.Tensor,
-    ids: torch.Tensor | None,
-    sequences: list[Sequence],
-    rows: list[int],
-) -> list[int]:
-    """The token at which the cumulative distribution passes the row's own random number."""
-    cumulative = probabilities.double().cumsum(dim=-1)
-    uniform = np.array([sequences[row].random.random() for row in rows])
-    target = torch.from_numpy(uniform).to(cumulative.device)[:, None] * cumulative[:, -1:]
-    # right=True: a token of probability 0 can't be hit, not even by a target of exactly 0.
+def _passed(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """The first index (rows, 1) whose cumulative sum is above the target; the last that adds
+    anything where rounding let none be."""
+    # right=True: what adds 0 can't be hit, not even by a target of exactly 0.
     index = torch.searchsorted(cumulative, target, right=True)
     last = (cumulative < cumulative[:, -1:]).sum(dim=-1, keepdim=True)
-    index = torch.minimum(index, last)
-    tokens = index if ids is None else ids.gather(1, index)
-    found: list[int] = tokens[:, 0].tolist()
-    return found
+    return torch.minimum(index, last)
 
 
 def _add_logprobs(
     results: list[Sampled], raw: torch.Tensor, rows: list[int], sequences: list[Sequence]
 ) -> None:
     """Fill in logprob and top of the rows that asked; raw (len(rows), vocabulary)."""
-    most = max(sequences[row].request.logprobs or 0 for row in rows)
-    values, ids = torch.topk(raw, most, dim=-1)
-    for index, row in enumerate(rows):
+    counts = [sequences[row].request.logprobs or 0 for row in rows]
+    most = torch.topk(raw, max(counts), dim=-1)
+    tokens = [results[row].token or 0 for row in rows]
+    chosen = raw.gather(1, torch.tensor(tokens, device=raw.device)[:, None])[:, 0].tolist()
+    listed = zip(rows, counts, chosen, most.indices.tolist(), most.values.tolist(), strict=True)
+    for row, count, logprob, ids, values in listed:
         token = results[row].token
-        if token is None:
-            continue
-        count = sequences[row].request.logprobs or 0
-        top = tuple(zip(ids[index, :count].tolist(), values[index, :count].tolist(), strict=True))
-        results[row] = Sampled(token, float(raw[index, token]), top)
+        if token is not None:
+            top = tuple(zip(ids[:count], values[:count], strict=True))
+            results[row] = Sampled(token, logprob, top)

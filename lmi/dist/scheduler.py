@@ -6,88 +6,82 @@ Each step, in this order:
    queue and is computed again later (preemption by recompute; vLLM's paper, section 4.5).
 2. Prefill: running sequences with more tokens left get up to `prefill_tokens` in total (chunked
    prefill; Sarathi).
-3. Admission, first come first served, while a place, blocks and prefill tokens remain.
+3. Admission, first come first served, while a place, blocks and prefill tokens remain. A newcomer
+   shares the KV blocks of its leading tokens where they exist: those of the prefix cache, or its
+   sibling's (another choice of the same request).
+4. Guesses: what is left of the budget and of the blocks goes to tokens that may come next
+   (`lmi.dist.speculate`).
 
 Rules that a later editor must keep:
 - A sequence gets the blocks of all tokens it has when it is admitted. So a prefill never waits for
   blocks half-way, and only decodes preempt.
 - The oldest running sequence is preempted only when it is alone, and alone it always fits, because
   admission (`lmi.dist.admission`) and `stop_at` bound it by the pool. So every sequence ends.
-- A newcomer must leave one block per running sequence free, or those would preempt it at once.
+- A newcomer must leave one block per running sequence free, or those would preempt it at once. A
+  guess must leave as many, and never preempts.
+- A shared block is never written: it is full, or its part that is wanted is copied into a block of
+  the newcomer's own before the step (`Plan.copies`). All prompt blocks of siblings are one, but for
+  the last.
+- The choices of a request wait while one of them computes the prompt (they are *parked*), and come
+  back to the front of the queue when it has, or when it is gone.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from lmi.dist.blocks import BlockPool
+from lmi.dist.plan import Plan, Segment
+from lmi.dist.prefix import NoPrefixes, Prefixes
 from lmi.dist.sequence import Sequence
+from lmi.dist.speculate import Guesser, NoGuesser
 
 # Prompt logprobs need the logits of every prompt position; this bounds their memory per step.
 LOGPROB_CHUNK: Final = 256
 
 
-class Segment(NamedTuple):
-    """Tokens [start, stop) of a sequence, to be computed in one forward pass."""
+class _Found(NamedTuple):
+    """KV that a newcomer need not compute, of its first `tokens` tokens.
 
-    sequence: Sequence
-    start: int
-    stop: int
-
-    @property
-    def last(self) -> bool:
-        """Whether the sequence's next token can be sampled afterwards."""
-        return self.stop == len(self.sequence.tokens)
-
-    @property
-    def logprob_rows(self) -> tuple[int, int] | None:
-        """The positions [first, end) of this segment that give prompt logprobs not yet known.
-
-        The logits at position i tell the probability of the prompt's token i + 1.
-        """
-        known = self.sequence.prompt_logprobs
-        if known is None:
-            return None
-        first, end = max(self.start, len(known)), min(self.stop, self.sequence.prompt_len - 1)
-        return (first, end) if first < end else None
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """One forward pass: prefill segments, then sequences that decode one token each.
-
-    admitted: those that came from the queue in this step (their places and blocks are new).
+    blocks: whole ones, which it shares. copied: the block that holds the rest, None without a rest.
+    cached: how many of the tokens were in the cache before the request came.
     """
 
-    prefill: list[Segment]
-    decode: list[Sequence]
-    admitted: list[Sequence]
-
-    def __bool__(self) -> bool:
-        return bool(self.decode or self.prefill)
-
-    @property
-    def sequences(self) -> list[Sequence]:
-        """Every sequence with tokens in this pass, in the order of the packed batch."""
-        return [segment.sequence for segment in self.prefill] + self.decode
+    tokens: int
+    blocks: list[int]
+    copied: int | None
+    cached: int
 
 
 class Scheduler:
     """The queue, the running sequences and who owns which KV block."""
 
     def __init__(
-        self, *, blocks: int, block_size: int, max_batch: int, prefill_tokens: int
+        self,
+        *,
+        blocks: int,
+        block_size: int,
+        max_batch: int,
+        prefill_tokens: int,
+        prefixes: Prefixes | None = None,
+        guesser: Guesser | None = None,
     ) -> None:
-        self.pool = BlockPool(blocks)
+        self._prefixes = prefixes or NoPrefixes()
+        self._guesser = guesser or NoGuesser()
+        self.pool = BlockPool(blocks, self._prefixes)
         self.preemptions = 0
         self.chunks = 0
+        self.reused_tokens = 0
+        self.guessed_tokens = 0
+        self.accepted_tokens = 0
         self._block_size = block_size
         self._prefill_tokens = prefill_tokens
         self._running: list[Sequence] = []  # oldest first
         self._waiting: OrderedDict[tuple[int, int], Sequence] = OrderedDict()
+        self._parked: dict[int, list[Sequence]] = {}  # by request, in the order they came
+        self._siblings: dict[int, list[Sequence]] = {}  # running choices of requests with several
         self._places = list(range(max_batch - 1, -1, -1))
 
     @property
@@ -97,35 +91,66 @@ class Scheduler:
 
     @property
     def waiting(self) -> int:
-        """Sequences in the queue."""
-        return len(self._waiting)
+        """Sequences in the queue, and those that wait for a sibling's prompt."""
+        return len(self._waiting) + sum(map(len, self._parked.values()))
 
     def __iter__(self) -> Iterator[Sequence]:
-        """Every living sequence: the running ones, then the queue."""
+        """Every living sequence: the running ones, the queue, the parked."""
         yield from self._running
         yield from self._waiting.values()
+        for parked in self._parked.values():
+            yield from parked
 
     def add(self, sequence: Sequence) -> None:
         """Queue a sequence that `admission.check` has passed."""
         self._waiting[sequence.key] = sequence
 
-    def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence that ended, wherever it is; its blocks are free again."""
-        if sequence.place < 0:
-            del self._waiting[sequence.key]
-        else:
+    def remove(self, sequence: Sequence, *, tainted: bool = False) -> None:
+        """Forget a sequence that ended, wherever it is; its blocks are free again.
+
+        tainted: they may hold numbers that are not finite. Then `pool.take_dirty` must be asked
+        before the next plan.
+        """
+        self._guesser.forget(sequence)
+        if sequence.place >= 0:
+            if tainted:
+                self.pool.taint(sequence.blocks)
             self._running.remove(sequence)
             self._release(sequence)
+        elif sequence.key in self._waiting:
+            del self._waiting[sequence.key]
+        else:
+            parked = self._parked[sequence.request.id]
+            parked.remove(sequence)
+            if not parked:
+                del self._parked[sequence.request.id]
 
     def schedule(self) -> Plan:
-        """Plan the next step. Afterwards the caller computes it and advances each `done`."""
+        """Plan the next step. Afterwards the caller computes it and reports with `computed`."""
         before = self.preemptions
+        if self._parked:
+            self._unpark()
         decode = self._plan_decode()
         prefill, left = self._plan_prefill()
+        admitted: list[Sequence] = []
+        copies: list[tuple[int, int]] = []
         # After a preemption the queue's head is what was just put back: let it rest this step.
-        admitted = self._admit(prefill, left) if self.preemptions == before else []
+        if self.preemptions == before:
+            left = self._admit(prefill, decode, left, admitted, copies)
+        guessed = self._plan_guesses(decode, left)
         self.chunks += sum(not segment.last for segment in prefill)
-        return Plan(prefill, decode, admitted)
+        return Plan(prefill, decode, admitted, guessed, copies)
+
+    def computed(self, sequence: Sequence, done: int) -> None:
+        """The step has succeeded: K and V of the sequence's first `done` tokens are written."""
+        sequence.done = done
+        self._prefixes.record(sequence)
+
+    def judged(self, segment: Segment, accepted: int) -> None:
+        """So many of a segment's guesses came true."""
+        self.guessed_tokens += len(segment.guess)
+        self.accepted_tokens += accepted
+        self._guesser.judged(segment, accepted)
 
     def _plan_decode(self) -> list[Sequence]:
         decode: list[Sequence] = []
@@ -134,7 +159,7 @@ class Scheduler:
         while position < len(self._running):
             sequence = self._running[position]
             position += 1
-            if sequence.pending > 1:
+            if len(sequence.tokens) - sequence.done > 1:
                 continue
             if len(sequence.blocks) * self._block_size < len(sequence.tokens):
                 while not self.pool.free and self._running[-1] is not sequence:
@@ -152,26 +177,82 @@ class Scheduler:
         for sequence in self._running:
             if left == 0:
                 break
-            if sequence.pending > 1:
+            if len(sequence.tokens) - sequence.done > 1:
                 prefill.append(self._chunk(sequence, left))
                 left -= prefill[-1].stop - prefill[-1].start
         return prefill, left
 
-    def _admit(self, prefill: list[Segment], left: int) -> list[Sequence]:
-        admitted: list[Sequence] = []
+    def _admit(
+        self,
+        prefill: list[Segment],
+        decode: list[Sequence],
+        left: int,
+        admitted: list[Sequence],
+        copies: list[tuple[int, int]],
+    ) -> int:
+        """Let newcomers in: extends the lists, and returns what is left of the prefill tokens."""
         while left and self._places and self._waiting:
             sequence = next(iter(self._waiting.values()))
-            need = -(-len(sequence.tokens) // self._block_size)
-            if need + len(self._running) > self.pool.free:
+            found = self._find(sequence, admitted)
+            if found is None:
+                del self._waiting[sequence.key]
+                self._parked.setdefault(sequence.request.id, []).append(sequence)
+                continue
+            need = -(-len(sequence.tokens) // self._block_size) - len(found.blocks)
+            free = self.pool.free - self.pool.idle(found.blocks)
+            if need + len(self._running) > free:
                 break
             del self._waiting[sequence.key]
-            sequence.place = self._places.pop()
-            sequence.blocks = self.pool.allocate(need)
-            self._running.append(sequence)
+            self.pool.share(found.blocks)
+            sequence.blocks = found.blocks + self.pool.allocate(need)
+            if found.copied is not None:
+                copies.append((found.copied, sequence.blocks[len(found.blocks)]))
+            self._start(sequence, found)
             admitted.append(sequence)
-            prefill.append(self._chunk(sequence, left))
-            left -= prefill[-1].stop - prefill[-1].start
-        return admitted
+            if sequence.pending == 1:
+                decode.append(sequence)
+                left -= 1
+            else:
+                prefill.append(self._chunk(sequence, left))
+                left -= prefill[-1].stop - prefill[-1].start
+        return left
+
+    def _start(self, sequence: Sequence, found: _Found) -> None:
+        self.reused_tokens += found.tokens
+        sequence.done = found.tokens
+        if sequence.cached is None:
+            sequence.cached = found.cached
+        sequence.place = self._places.pop()
+        self._running.append(sequence)
+        if sequence.request.choices > 1:
+            self._siblings.setdefault(sequence.request.id, []).append(sequence)
+
+    def _find(self, sequence: Sequence, admitted: list[Sequence]) -> _Found | None:
+        """What the sequence need not compute; None while a sibling is about to have more."""
+        blocks = self._prefixes.find(sequence, sequence.reusable)
+        tokens = len(blocks) * self._block_size
+        found = _Found(tokens, blocks, None, tokens)
+        siblings = self._siblings.get(sequence.request.id)
+        common = min(sequence.reusable, sequence.prompt_len)
+        if not siblings or common <= found.tokens:
+            return found
+        for sibling in siblings:
+            # The KV of those admitted now is not there before the step, nor are their copies.
+            if sibling.done >= common and sibling not in admitted:
+                whole, rest = divmod(common, self._block_size)
+                blocks = sibling.blocks[:whole]
+                copied = sibling.blocks[whole] if rest else None
+                return _Found(common, blocks, copied, sibling.cached or 0)
+        return None
+
+    def _unpark(self) -> None:
+        """Put choices back to the queue's front when a sibling has the prompt, or none is left."""
+        for request_id in reversed(list(self._parked)):
+            siblings = self._siblings.get(request_id, ())
+            if siblings and not any(one.done >= one.prompt_len for one in siblings):
+                continue
+            for sequence in reversed(self._parked.pop(request_id)):
+                self._queue_first(sequence)
 
     def _chunk(self, sequence: Sequence, left: int) -> Segment:
         if sequence.prompt_logprobs is not None:
@@ -179,16 +260,39 @@ class Scheduler:
         start = sequence.done
         return Segment(sequence, start, min(len(sequence.tokens), start + left))
 
+    def _plan_guesses(self, decode: list[Sequence], left: int) -> list[Segment]:
+        """Take the sequences with guesses out of `decode`."""
+        guessed: list[Segment] = []
+        for segment in self._guesser.guess(decode, left):
+            sequence = segment.sequence
+            need = -(-segment.end // self._block_size) - len(sequence.blocks)
+            if need > 0:
+                if need + len(self._running) > self.pool.free:
+                    continue
+                sequence.blocks.extend(self.pool.allocate(need))
+            decode.remove(sequence)
+            guessed.append(segment)
+        return guessed
+
     def _preempt_youngest(self) -> None:
         sequence = self._running.pop()
         self._release(sequence)
         sequence.done = 0
+        self._queue_first(sequence)
+        self.preemptions += 1
+
+    def _queue_first(self, sequence: Sequence) -> None:
         self._waiting[sequence.key] = sequence
         self._waiting.move_to_end(sequence.key, last=False)
-        self.preemptions += 1
 
     def _release(self, sequence: Sequence) -> None:
         self.pool.deallocate(sequence.blocks)
         sequence.blocks = []
+        sequence.recorded = 0
         self._places.append(sequence.place)
         sequence.place = -1
+        if sequence.request.choices > 1:
+            siblings = self._siblings[sequence.request.id]
+            siblings.remove(sequence)
+            if not siblings:
+                del self._siblings[sequence.request.id]

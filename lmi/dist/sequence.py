@@ -47,6 +47,9 @@ class Sequence:
     token i lives in blocks[i // block_size]. place: its row of the block table while it runs, else
     -1. prompt_logprobs: what is known so far of each prompt token after the first (None: not
     wanted). plain: its next token is always that of the largest logit, and nothing else is asked.
+    cached: leading prompt tokens whose KV it found in the cache when it was first admitted, None
+    before. block_names, recorded: the names of its full blocks, and how many of those it owns are
+    known to the cache (`lmi.dist.prefix`).
     """
 
     request: CoreRequest
@@ -60,6 +63,10 @@ class Sequence:
     place: int = -1
     prompt_logprobs: list[float] | None = None
     plain: bool = False
+    cached: int | None = None
+    block_names: list[bytes] = field(default_factory=list)
+    recorded: int = 0
+    _uniforms: list[float] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -95,3 +102,21 @@ class Sequence:
     def pending(self) -> int:
         """Tokens without K and V; 1 means that the next step decodes."""
         return len(self.tokens) - self.done
+
+    @property
+    def reusable(self) -> int:
+        """Leading tokens that need not be computed where their KV exists.
+
+        The last token must be, for its logits, and so must those that prompt logprobs wait for.
+        """
+        known = self.prompt_logprobs
+        most = len(self.tokens) - 1
+        return most if known is None or len(known) == self.prompt_len - 1 else min(most, len(known))
+
+    def uniform(self, index: int) -> float:
+        """The random number, 0 to 1, that decides token `index` of the answer: always the same, so
+        a token may be sampled before it is known whether its turn comes."""
+        drawn = self._uniforms
+        while len(drawn) <= index:
+            drawn.append(self.random.random())
+        return drawn[index]

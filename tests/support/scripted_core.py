@@ -59,7 +59,7 @@ class ScriptedCore:
         self._live: dict[tuple[int, int], tuple[CoreRequest, int]] = {}
         self._news: list[CoreEvent] = []
         self._steps = 0
-        self.cancels: list[int] = []
+        self.cancels: list[tuple[int, int | None]] = []
         self.info = EngineInfo(
             "scripted", config.model.name, MAX_MODEL_LEN, VOCAB, config.max_batch, (("a", "b"),)
         )
@@ -74,9 +74,9 @@ class ScriptedCore:
         for choice in range(request.choices):
             self._live[request.id, choice] = (request, 0)
 
-    def cancel(self, request_id: int, /) -> None:
-        self.cancels.append(request_id)
-        for key in [key for key in self._live if key[0] == request_id]:
+    def cancel(self, request_id: int, choice: int | None = None, /) -> None:
+        self.cancels.append((request_id, choice))
+        for key in [k for k in self._live if k[0] == request_id and choice in (None, k[1])]:
             del self._live[key]
             self._news.append(CoreEvent(*key, None, Finish.CANCELLED))
 

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.dist.messages import CoreRequest
-from lmi.dist.scheduler import LOGPROB_CHUNK, Plan, Scheduler
+from lmi.dist.plan import Plan
+from lmi.dist.scheduler import LOGPROB_CHUNK, Scheduler
 from lmi.dist.sequence import Sequence
 
 BLOCK = 4
@@ -31,13 +32,12 @@ def scheduler(*, blocks: int = 100, max_batch: int = 8, prefill_tokens: int = 64
 
 def advance(planner: Scheduler, plan: Plan) -> list[Sequence]:
     """What the core does after a forward pass; returns the sequences that ended."""
-    ready = [segment.sequence for segment in plan.prefill if segment.last] + plan.decode
     for segment in plan.prefill:
-        segment.sequence.done = segment.stop
+        planner.computed(segment.sequence, segment.stop)
     for one in plan.decode:
-        one.done += 1
+        planner.computed(one, one.done + 1)
     ended = []
-    for one in ready:
+    for one in plan.rows:
         one.tokens.append(9)
         if len(one.tokens) >= one.stop_at:
             planner.remove(one)
@@ -84,7 +84,8 @@ def test_requests_start_in_the_order_they_came() -> None:
     plan = planner.schedule()
     assert (ids(plan.decode), segments(plan)) == ([0], [(1, 2, 8)])
     advance(planner, plan)
-    assert segments(planner.schedule()) == [(2, 0, 1)]
+    # A prompt of one token has nothing to prefill.
+    assert ids(planner.schedule().decode) == [1, 2]
 
 
 def test_the_youngest_gives_way_and_comes_back_first() -> None:

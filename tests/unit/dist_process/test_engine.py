@@ -90,7 +90,7 @@ def test_a_stop_string_over_tokens_ends_the_choice_and_the_cores_work(
     assert said.finish is Finish.STOP
     assert said.text == text[: place + len(stop) if include else place]
     assert said.usage == Usage(3, len(said.tokens))
-    assert core.cancels == [1]
+    assert core.cancels == [(1, 0)]
     assert engine.poll(0) == []
     assert not core.has_work
 
@@ -107,6 +107,7 @@ def test_a_stop_string_in_one_choice_leaves_the_others(engine: Engine, core: Scr
     ]
     assert answers[1, 1].text == texts[1][:30]
     assert (answers[1, 0].text, answers[1, 2].text) == (texts[0], texts[2])
+    assert core.cancels == [(1, 1)]
     assert not core.has_work
 
 
@@ -117,7 +118,7 @@ def test_the_core_stops_when_stop_strings_have_ended_all_choices(
     stops = (texts[0][10:16], texts[1][30:36])
     answers = ask(engine, n=2, ignore_eos=True, stop=stops, max_new_tokens=2000)
     assert {said.finish for said in answers.values()} == {Finish.STOP}
-    assert core.cancels == [1]
+    assert core.cancels == [(1, 0), (1, 1)]
     assert engine.poll(0) == []
     assert not core.has_work
 

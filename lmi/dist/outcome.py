@@ -1,0 +1,40 @@
+"""What happened to a sequence, in the words of `lmi.dist.messages`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+
+from lmi.core import Finish, LmiError
+from lmi.dist.messages import CoreDetail, CoreError, CoreEvent
+from lmi.dist.sequence import Sequence
+
+
+def finish_of(sequence: Sequence, token: int, eos_ids: AbstractSet[int]) -> Finish | None:
+    """Whether `token`, now the sequence's last, ends it. eos_ids: the model's own end tokens."""
+    if token in sequence.end_ids:
+        request = sequence.request
+        own = token in eos_ids and not request.ignore_eos
+        return Finish.EOS if own or token not in request.stop_token_ids else Finish.STOP
+    return Finish.LENGTH if len(sequence.tokens) >= sequence.stop_at else None
+
+
+def detail_of(sequence: Sequence) -> CoreDetail | None:
+    """What is said with the first token of the answer, which is about to be appended."""
+    if len(sequence.tokens) > sequence.prompt_len:
+        return None
+    if sequence.prompt_logprobs is None:
+        return CoreDetail(cached_tokens=sequence.cached) if sequence.cached else None
+    logprobs = [None, *sequence.prompt_logprobs]
+    prompt = tuple(zip(sequence.request.prompt, logprobs, strict=True))
+    return CoreDetail(prompt, sequence.cached or 0)
+
+
+def error_event(sequence: Sequence, error: LmiError) -> CoreEvent:
+    """The sequence failed."""
+    detail = CoreDetail(error=CoreError.of(error))
+    return CoreEvent(sequence.request.id, sequence.choice, None, Finish.ERROR, detail=detail)
+
+
+def cancelled_event(sequence: Sequence) -> CoreEvent:
+    """Somebody cancelled the sequence."""
+    return CoreEvent(sequence.request.id, sequence.choice, None, Finish.CANCELLED)
