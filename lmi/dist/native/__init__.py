@@ -1,0 +1,1 @@
+"""LMI-Dist's C++: kernels for the CPU and the collective of ranks on one host, by ctypes."""

@@ -1,0 +1,52 @@
+"""Builds the C++ library of LMI-Dist with the package; everything else is in pyproject.toml.
+
+One shared library per instruction set, without Python's headers: it is loaded with ctypes. Without
+a compiler the package installs all the same, and LMI-Dist computes with torch.
+"""
+
+import platform
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+FOLDER = Path("lmi/dist/native")
+# The same names as TARGETS in lmi/dist/native/library.py, which picks one when it loads.
+TARGETS = {
+    "x86_64": ("x86-64-v4", "x86-64-v3", "x86-64"),
+    "aarch64": ("armv8-a",),
+}
+FLAGS = [
+    *("-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"),
+    # A fused multiply-add where the processor has one; NaN and infinity keep their meaning.
+    *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+]
+
+
+class BuildLibraries(build_ext):
+    """Names the files after the instruction set only: no version of Python is in them."""
+
+    def get_ext_filename(self, fullname):
+        return str(Path(*fullname.split(".")[:-1], fullname.rpartition(".")[2] + ".so"))
+
+    def get_export_symbols(self, ext):
+        return []
+
+
+def extension(target):
+    return Extension(
+        # A dot would part a package's name.
+        f"lmi.dist.native.lmi_{target}",
+        sources=sorted(str(path) for path in FOLDER.glob("*.cpp")),
+        depends=sorted(str(path) for path in FOLDER.glob("*.h")),
+        extra_compile_args=[*FLAGS, f"-march={target}", f'-DLMI_TARGET="{target}"'],
+        extra_link_args=["-pthread"],
+        language="c++",
+        optional=True,
+    )
+
+
+setup(
+    ext_modules=[extension(target) for target in TARGETS.get(platform.machine(), ())],
+    cmdclass={"build_ext": BuildLibraries},
+)
