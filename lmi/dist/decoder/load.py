@@ -14,7 +14,7 @@ from lmi.dist.decoder.decoder import Decoder
 from lmi.dist.decoder.shard import Shard, splits_vocabulary
 from lmi.dist.decoder.weights import WeightReader
 from lmi.dist.device import choose_device, choose_dtype, dtype_named
-from lmi.dist.kernels.choose import choose_kernels
+from lmi.dist.kernels.choose import choose_kernels, computing_threads
 from lmi.dist.kv import LayerShape
 from lmi.dist.model import ModelFacts
 
@@ -53,6 +53,7 @@ def load_decoder(
         details=(
             ("runtime", "LMI-Dist's own decoder"),
             ("kernels", kernels.name),
+            ("threads", str(computing_threads(config))),
             ("weights", f"{weights.nbytes / 2**20:.0f} MiB"),
             ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
         ),

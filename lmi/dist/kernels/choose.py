@@ -1,16 +1,65 @@
-"""Which kernels a device gets."""
+"""Which kernels a device gets: the fastest that are there and prove themselves on it."""
 
 from __future__ import annotations
+
+import logging
 
 import torch
 
 from lmi.dist.config import DistConfig
+from lmi.dist.cores import available_cores
 from lmi.dist.kernels.base import Kernels
 from lmi.dist.kernels.plain import PlainKernels
+from lmi.dist.kernels.self_test import differences
+from lmi.dist.native.library import LibraryMissing, set_threads
+
+log = logging.getLogger(__name__)
 
 
+@torch.inference_mode()
 def choose_kernels(config: DistConfig, device: torch.device, dtype: torch.dtype) -> Kernels:
-    """The configuration's. Raises ConfigError where these can't run here."""
-    if config.kernels in ("auto", "plain"):
+    """The configuration's, or for auto the best that work here.
+
+    Raises ConfigError where what the configuration names can't run here.
+    """
+    wanted = config.kernels
+    own = "triton" if device.type == "cuda" else "cpu"
+    if wanted == "plain":
         return PlainKernels(dtype)
-    raise config.error("kernels", "expected auto or plain")
+    if wanted not in ("auto", own):
+        raise config.error("kernels", f"a model on {device.type} takes auto, {own} or plain")
+    try:
+        kernels = _cpu(config) if own == "cpu" else _triton(dtype, device)
+    except LibraryMissing as missing:
+        why = str(missing)
+    else:
+        wrong = differences(kernels, dtype, device)
+        if not wrong:
+            return kernels
+        why = f"{kernels.name} differ from plain torch in {', '.join(wrong)}"
+    if wanted != "auto":
+        raise config.error("kernels", why)
+    log.warning("computing with plain torch, which is several times slower: %s", why)
+    return PlainKernels(dtype)
+
+
+def computing_threads(config: DistConfig) -> int:
+    """Threads of this rank on a CPU: the configuration's, else the cores that it may use."""
+    return config.threads or available_cores()
+
+
+def _cpu(config: DistConfig) -> Kernels:
+    from lmi.dist.kernels.cpu import CpuKernels
+
+    kernels = CpuKernels()
+    set_threads(computing_threads(config))
+    # What is left to torch between our operations is small: a second pool of threads that spins for
+    # work would only take the cores from ours.
+    torch.set_num_threads(1)
+    return kernels
+
+
+def _triton(dtype: torch.dtype, device: torch.device) -> Kernels:
+    from lmi.dist.kernels.triton import TritonKernels
+
+    return TritonKernels(dtype, device)
