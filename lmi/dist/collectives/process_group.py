@@ -32,26 +32,28 @@ _FOR_EVER: Final = timedelta(days=3650)
 # A broadcast's first message: its length, and all of it if it is small.
 _LENGTH: Final = 8
 _FIRST: Final = 1024
+# What a rank can say of its trouble, in bytes.
+_TROUBLE: Final = 256
 
 
 class ProcessGroup:
     """A `Collective` over torch's default process group, which it makes; one per process."""
 
-    def __init__(self, place: Place, device: torch.device, timeout: float, reason: str) -> None:
+    def __init__(self, place: Place, device: torch.device, timeout: float) -> None:
         """Meet the other ranks. device: where the tensors are. timeout: in seconds, of a hang.
 
         Raises EngineDead when they do not all come.
         """
         self.name = "nccl" if device.type == "cuda" else "gloo"
-        self.reason = reason
+        self.reason = "torch's own"
         self.rank, self.size = place.rank, place.size
         self.seconds = 0.0
         self.kernels: Kernels = PlainKernels(torch.float32)
-        self.device = device
-        self._timeout = timeout
+        self.timeout = timeout
         self._aborted: str | None = None
         self._closing = Lock()
         self._open = True
+        self._me = Peer.here(self.rank)
         self._peers: list[Peer] = []
         if place.rendezvous.startswith("file://"):  # else gloo asks for the host's name, in vain
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -72,11 +74,16 @@ class ProcessGroup:
                 )
             else:
                 self._numbers = self._host
-            self._peers = self._introduce()
+            self._introduce()
         except RuntimeError as error:
             raise EngineDead(
                 f"rank {self.rank} of {self.size} did not meet the others at {place.rendezvous}"
             ) from error
+
+    @property
+    def one_host(self) -> bool:
+        """Whether all ranks see each other's processes."""
+        return len({peer.host for peer in (self._me, *self._peers)}) == 1
 
     @property
     def group_name(self) -> str:
@@ -89,7 +96,7 @@ class ProcessGroup:
         if tensor.is_cuda:
             dist.all_reduce(tensor, group=self._numbers)
         elif self.size == 2:  # a sum of two has one order, and gloo's is the quickest
-            self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True), self._timeout)
+            self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True), self.timeout)
         else:
             self._sum_in_order(tensor)
         self.seconds += time.perf_counter() - began
@@ -114,7 +121,7 @@ class ProcessGroup:
     def broadcast(self, data: bytes | None) -> bytes:
         """See `Collective`."""
         began = time.perf_counter()
-        received = self._broadcast(data, self._timeout)
+        received = self._broadcast(data, self.timeout)
         self.seconds += time.perf_counter() - began
         return received
 
@@ -126,18 +133,15 @@ class ProcessGroup:
         """See `Collective`."""
         self._finish(dist.all_reduce(torch.zeros(1), group=self._host, async_op=True), seconds)
 
-    def agree(self, *flags: bool) -> tuple[bool, ...]:
-        """Each flag's conjunction over all ranks."""
-        return tuple(bool(least) for least in self.least(*flags))
-
-    def least(self, *numbers: int) -> tuple[int, ...]:
-        """Each number's minimum over all ranks."""
-        tensor = torch.tensor(numbers, dtype=torch.int64)
-        self._finish(
-            dist.all_reduce(tensor, op=dist.ReduceOp.MIN, group=self._host, async_op=True),
-            self._timeout,
-        )
-        return tuple(tensor.tolist())
+    def agree(self, trouble: str | None) -> str | None:
+        """Each rank's trouble, if it has any: all get that of the first who has, or None."""
+        text = b"" if trouble is None else f"rank {self.rank}: {trouble}".encode()[:_TROUBLE]
+        mine = torch.frombuffer(bytearray(text.ljust(_TROUBLE)), dtype=torch.uint8)
+        parts = mine.new_empty(self.size, _TROUBLE)
+        work = dist.all_gather(list(parts), mine, group=self._host, async_op=True)
+        self._finish(work, self.timeout)
+        texts = (part.numpy().tobytes().decode(errors="replace").strip() for part in parts)
+        return next((text for text in texts if text), None)
 
     def abort(self, reason: str) -> None:
         """See `Collective`."""
@@ -152,14 +156,13 @@ class ProcessGroup:
         self.abort("the collective is closed")
         dist.destroy_process_group()
 
-    def _introduce(self) -> list[Peer]:
-        me = Peer.here(self.rank)
-        mine = torch.tensor([me.pid, me.started, me.host])
-        all_of_them = mine.new_empty(self.size, mine.numel())
-        work = dist.all_gather(list(all_of_them), mine, group=self._host, async_op=True)
+    def _introduce(self) -> None:
+        mine = torch.tensor([self._me.pid, self._me.started, self._me.host])
+        parts = mine.new_empty(self.size, mine.numel())
+        work = dist.all_gather(list(parts), mine, group=self._host, async_op=True)
         self._finish(work, _JOIN_SECONDS)
-        peers = [Peer(rank, *numbers) for rank, numbers in enumerate(all_of_them.tolist())]
-        return [peer for peer in peers if peer.rank != self.rank]
+        everybody = [Peer(rank, *numbers) for rank, numbers in enumerate(parts.tolist())]
+        self._peers = [peer for peer in everybody if peer.rank != self.rank]
 
     def _sum_in_order(self, tensor: torch.Tensor) -> None:
         """gloo's ring would add in an order that depends on an element's place in the tensor."""
@@ -175,7 +178,7 @@ class ProcessGroup:
             dist.all_gather_into_tensor(parts, mine, group=self._numbers)
         else:
             work = dist.all_gather(list(parts), mine, group=self._numbers, async_op=True)
-            self._finish(work, self._timeout)
+            self._finish(work, self.timeout)
 
     def _broadcast(self, data: bytes | None, seconds: float) -> bytes:
         first = torch.zeros(_FIRST, dtype=torch.uint8)
@@ -197,7 +200,7 @@ class ProcessGroup:
                 else torch.frombuffer(bytearray(data[-missing:]), dtype=torch.uint8)
             )
             work = dist.broadcast(rest, 0, group=self._host, async_op=True)
-            self._finish(work, self._timeout)
+            self._finish(work, self.timeout)
             start += rest.numpy().tobytes()
         return start[_LENGTH:] if data is None else data
 
