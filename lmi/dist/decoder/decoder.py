@@ -77,7 +77,9 @@ class Decoder:
             rows = self._add_norm(residual, layer.mlp(rows), layer.next_norm, epsilon)
         layer, cache = last
         rows = self._attend(layer, cache, rows, positions, slots, segments)
-        # After the last attention only the wanted rows matter.
+        # After the last attention only the wanted rows matter; of a prompt's chunk there are none.
+        if not wanted.numel():
+            return residual.new_empty((0, self.facts.vocab_size))
         if wanted.numel() != ids.numel():
             rows, residual = rows[wanted], residual[wanted]
         rows = self._add_norm(residual, layer.output(rows), layer.second_norm, epsilon)
