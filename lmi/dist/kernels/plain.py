@@ -60,7 +60,8 @@ class PlainKernels:
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         """The weight itself."""
-        return PlainLinear(weight, bias)
+        bias = None if bias is None else bias.to(self.activation)
+        return PlainLinear(weight.to(self.activation), bias)
 
     def low_bit_linear(self, weight: LowBitWeight, bias: torch.Tensor | None) -> Linear:
         """The quantised weight, widened in each call."""

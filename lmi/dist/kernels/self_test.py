@@ -56,7 +56,7 @@ def _run(
     segments, positions, slots = _places(device)
     hidden, weight = random(rows, 64), random(64, kind=dtype)
     bias = random(width, kind=dtype)
-    linear = kernels.linear(random(width, 64, kind=dtype), bias if dtype.itemsize > 2 else None)
+    linear = kernels.linear(random(width, 64, kind=dtype), bias)
     norm = random(heads.size, kind=dtype)
     angles = random(64, heads.rotary // 2, kind=torch.float32)
     rope = torch.cat([angles.cos(), angles.sin()], dim=-1)
@@ -80,7 +80,9 @@ def _run(
 
 def _places(device: torch.device) -> tuple[Segments, torch.Tensor, torch.Tensor]:
     tables = torch.zeros((len(_SPANS), 4), dtype=torch.int32)
-    positions, slots, following = [], [], 1
+    positions: list[int] = []
+    slots: list[int] = []
+    following = 1
     for index, (_, rows, total) in enumerate(_SPANS):
         count = -(-total // _BLOCK)
         tables[index, :count] = torch.arange(following, following + count)
