@@ -68,9 +68,6 @@ class PrefixCache:
         self._blocks: dict[bytes, int] = {}
         self._names: dict[int, bytes] = {}
 
-    def __len__(self) -> int:
-        return len(self._names)
-
     def find(self, sequence: Sequence, most: int, /) -> list[int]:
         """The longest known run of full blocks from the start, within the first `most` tokens."""
         found: list[int] = []

@@ -68,8 +68,8 @@ class Scheduler:
         prefixes: Prefixes | None = None,
         guesser: Guesser | None = None,
     ) -> None:
-        self._prefixes = prefixes or NoPrefixes()
-        self._guesser = guesser or NoGuesser()
+        self._prefixes = NoPrefixes() if prefixes is None else prefixes
+        self._guesser = NoGuesser() if guesser is None else guesser
         self.pool = BlockPool(blocks, self._prefixes)
         self.preemptions = 0
         self.chunks = 0
