@@ -1,0 +1,1 @@
+"""Engines measured offline: each in a process of its own, all by the same closed loop of ids."""
