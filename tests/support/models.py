@@ -104,9 +104,13 @@ CONFIGS: Final[dict[str, Callable[[], tf.PreTrainedConfig]]] = {
 
 def make_model(folder: Path, family: str, *, seed: int = 0) -> Path:
     """Write a model of `family` (a key of CONFIGS) in float32 to `folder`; returns the folder."""
-    config = CONFIGS[family]()
+    return save_random(folder, CONFIGS[family](), tf.AutoModelForCausalLM, seed=seed)
+
+
+def save_random(folder: Path, config: tf.PreTrainedConfig, auto: Any, *, seed: int = 0) -> Path:
+    """Write a random model of this configuration and auto class in float32 to `folder`."""
     torch.manual_seed(seed)
-    model = tf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = auto.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for parameter in model.parameters():
             # Biases, norms and sinks start at 0 or 1, which would hide that one is forgotten.
