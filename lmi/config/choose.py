@@ -38,11 +38,13 @@ _BY_ENTRY_POINT = {
 }
 _BY_ENTRY_PACKAGE = {"djl_python.lmi_vllm": "vllm", "djl_python.lmi_trtllm": "trtllm"}
 _GENERATES = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
-# Encoder and decoder: what generates text here has a decoder only.
+# Encoder and decoder: of our engines only LMI-Dist's padded batches generate text with them.
 _ENCODER_DECODER = frozenset(
     {"t5", "mt5", "umt5", "bart", "mbart", "pegasus", "marian", "longt5", "m2m_100"}
 )
-_GENERATING_TASKS = frozenset({"auto", "text-generation", "conversational", "generate"})
+_GENERATING_TASKS = frozenset(
+    {"auto", "text-generation", "text2text-generation", "conversational", "generate"}
+)
 # With nothing named: what LMI 0.36 would take first, then ours.
 _PREFERENCE = ("vllm", "lmi-dist", "trtllm", "deepspeed", "python")
 # engine=MPI of LMI 0.25: TensorRT-LLM where its image runs, else LMI-Dist.
@@ -160,7 +162,7 @@ def _by_features(question: Question, installed: Collection[str]) -> Choice | Non
     """
     if not question.features or _generates(question) is False:
         return None
-    if _unbatched(question):
+    if _unbatched(question) or _has_encoder(question):
         return None
     for feature in ("lmi-dist", "vllm", "trtllm"):
         if feature in question.features and feature in installed:
@@ -185,6 +187,8 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
             "option.rolling_batch",
         )
     preference = _MPI_PREFERENCE if question.engine == "MPI" else _PREFERENCE
+    if _has_encoder(question):
+        preference = ("lmi-dist",)
     here = [name for name in preference if name in installed]
     if not here:
         return Choice("lmi-dist", "it is the engine for models that generate text")
@@ -211,10 +215,12 @@ def _generates(question: Question) -> bool | None:
         return question.task in _GENERATING_TASKS
     if question.model is None:
         return None
-    if question.model.get("model_type") in _ENCODER_DECODER:
-        return False
     names = _architectures(question.model)
     return any(name.endswith(_GENERATES) for name in names) if names else None
+
+
+def _has_encoder(question: Question) -> bool:
+    return (question.model or {}).get("model_type") in _ENCODER_DECODER
 
 
 def _architectures(model: Mapping[str, object]) -> tuple[str, ...]:
