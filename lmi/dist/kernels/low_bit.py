@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -36,14 +37,63 @@ class LowBitWeight:
         """Columns of the weight."""
         return int(self.values.shape[1])
 
+    def groups(self) -> torch.Tensor:
+        """(in) int64: the group of each input feature."""
+        if self.group is not None:
+            return self.group
+        return torch.arange(self.in_features) // (self.in_features // self.scales.shape[1])
+
+    def rows(self, start: int, stop: int) -> LowBitWeight:
+        """The output features [start, stop) alone."""
+        zeros = None if self.zeros is None else self.zeros[start:stop]
+        return replace(
+            self, values=self.values[start:stop], scales=self.scales[start:stop], zeros=zeros
+        )
+
+    def columns(self, start: int, stop: int) -> LowBitWeight:
+        """The input features [start, stop) alone."""
+        group = self.groups()[start:stop]
+        used, renumbered = torch.unique(group, return_inverse=True)
+        width = (stop - start) // used.numel()
+        regular = torch.arange(stop - start) // max(1, width)
+        return replace(
+            self,
+            values=self.values[:, start:stop],
+            scales=self.scales[:, used],
+            zeros=None if self.zeros is None else self.zeros[:, used],
+            group=None if torch.equal(renumbered, regular) else renumbered,
+        )
+
     def dense(self) -> torch.Tensor:
         """The weight (out, in) in float32: what the quantised numbers mean."""
-        groups = self.scales.shape[1]
-        index = self.group
-        if index is None:
-            index = torch.arange(self.in_features) // (self.in_features // groups)
+        index = self.groups()
         if self.zeros is not None:
             zeros = self.zeros[:, index]
         else:
             zeros = torch.tensor(0.0 if self.bits == 8 else float(1 << (self.bits - 1)))
         return (self.values.float() - zeros) * self.scales[:, index]
+
+
+def side_by_side(weights: Sequence[LowBitWeight]) -> LowBitWeight | None:
+    """One weight with the outputs of all, in order; None where their groups or kinds differ."""
+    first = weights[0]
+    for other in weights[1:]:
+        same_kind = (other.bits, other.activation_bits, other.zeros is None) == (
+            first.bits,
+            first.activation_bits,
+            first.zeros is None,
+        )
+        same_groups = other.scales.shape[1] == first.scales.shape[1] and torch.equal(
+            other.groups(), first.groups()
+        )
+        if not (same_kind and same_groups):
+            return None
+    zeros = None
+    if first.zeros is not None:
+        zeros = torch.cat([weight.zeros for weight in weights if weight.zeros is not None])
+    return replace(
+        first,
+        values=torch.cat([weight.values for weight in weights]),
+        scales=torch.cat([weight.scales for weight in weights]),
+        zeros=zeros,
+    )
