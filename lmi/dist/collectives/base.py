@@ -15,15 +15,14 @@ from typing import Protocol
 import torch
 
 from lmi.dist.kernels.base import Kernels
-from lmi.dist.place import Place as Place
 
 
 class Collective(Protocol):
     """The operations between ranks. One thread uses them; `abort` and `close` any.
 
     name: what does the work ("shared memory", "gloo", "nccl", "symmetric memory"). reason: why it
-    was chosen, for the log. seconds: time this rank has spent in the operations, but for `listen`
-    (with CUDA: in queueing them). kernels: compute `add_rms_norm` where the exchange has none of
+    was chosen, for the log. seconds: time this rank has spent in the operations (with
+    CUDA: in queueing them). kernels: compute `add_rms_norm` where the exchange has none of
     its own; plain torch until the decoder puts its own here.
     """
 
@@ -52,13 +51,8 @@ class Collective(Protocol):
     def broadcast(self, data: bytes | None) -> bytes:
         """Rank 0's bytes (given there, None elsewhere) on every rank. Small ones are cheap.
 
-        Followers wait for at most the collective time-out: rank 0 is in the middle of a step.
-        """
-
-    def listen(self) -> bytes:
-        """A follower's `broadcast(None)` that waits for as long as rank 0 lives: it may be idle.
-
-        Sleeps; wakes within a millisecond.
+        Followers sleep while they wait, for no longer than the collective time-out: a rank 0 that
+        has nothing to say must say so now and then.
         """
 
     def meet(self, seconds: float) -> None:

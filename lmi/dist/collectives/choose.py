@@ -6,13 +6,14 @@ import logging
 
 import torch
 
-from lmi.dist.collectives.base import Collective, Place
+from lmi.dist.collectives.base import Collective
 from lmi.dist.collectives.native import RanksLibrary
 from lmi.dist.collectives.process_group import ProcessGroup
 from lmi.dist.collectives.self_test import self_test
 from lmi.dist.collectives.shared_memory import SharedMemory
 from lmi.dist.config import DistConfig
 from lmi.dist.native.library import LibraryMissing, load_library
+from lmi.dist.place import Place
 
 log = logging.getLogger(__name__)
 

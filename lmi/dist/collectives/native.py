@@ -60,12 +60,13 @@ class RanksLibrary:
             c_int32,
             c_int64,
             c_double,
+            c_double,
             POINTER(handle),
         )
         self.detach = typed("detach", None, handle)
         self.meet = typed("meet", c_int32, handle, c_double)
         self.speak = typed("speak", c_int32, handle, c_char_p, c_int64)
-        self.hear = typed("hear", c_int32, handle, c_void_p, c_int64, POINTER(c_int64), c_double)
+        self.hear = typed("hear", c_int32, handle, c_void_p, c_int64, POINTER(c_int64))
         self.abort = typed("abort", None, handle, c_char_p)
         self.reason = typed("reason", c_char_p, handle)
         self.process = typed("process", c_int64, handle, c_int32)

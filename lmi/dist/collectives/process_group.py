@@ -1,7 +1,6 @@
 """The operations between ranks through torch.distributed: gloo on a CPU, NCCL on CUDA.
 
-Works everywhere, also between hosts. Bytes always go over gloo: they are of the host, and a group
-of their own without a time-out lets followers wait for an idle rank 0 for days.
+Works everywhere, also between hosts. Bytes always go over gloo: they lie in the host's memory.
 """
 
 from __future__ import annotations
@@ -16,10 +15,10 @@ import torch
 import torch.distributed as dist
 
 from lmi.core import EngineDead
-from lmi.dist.collectives.base import Place
 from lmi.dist.collectives.peers import Peer
 from lmi.dist.kernels.base import Kernels
 from lmi.dist.kernels.plain import PlainKernels
+from lmi.dist.place import Place
 
 # To find each other: torch and CUDA take their time to be imported on a cold disk.
 _JOIN_SECONDS: Final = 300.0
@@ -32,8 +31,8 @@ _FOR_EVER: Final = timedelta(days=3650)
 # A broadcast's first message: its length, and all of it if it is small.
 _LENGTH: Final = 8
 _FIRST: Final = 1024
-# What a rank can say of its trouble, in bytes.
-_TROUBLE: Final = 256
+# What a rank can tell all others at once.
+_TOLD: Final = 256
 
 
 class ProcessGroup:
@@ -80,6 +79,10 @@ class ProcessGroup:
                 f"rank {self.rank} of {self.size} did not meet the others at {place.rendezvous}"
             ) from error
 
+    def is_stopped(self, rank: int) -> bool:
+        """Whether a rank's process is stopped, as a debugger or SIGSTOP does."""
+        return any(peer.rank == rank and peer.fate() == "stopped" for peer in self._peers)
+
     @property
     def one_host(self) -> bool:
         """Whether all ranks see each other's processes."""
@@ -121,26 +124,26 @@ class ProcessGroup:
     def broadcast(self, data: bytes | None) -> bytes:
         """See `Collective`."""
         began = time.perf_counter()
-        received = self._broadcast(data, self.timeout)
+        received = self._broadcast(data)
         self.seconds += time.perf_counter() - began
         return received
-
-    def listen(self) -> bytes:
-        """See `Collective`."""
-        return self._broadcast(None, float("inf"))
 
     def meet(self, seconds: float) -> None:
         """See `Collective`."""
         self._finish(dist.all_reduce(torch.zeros(1), group=self._host, async_op=True), seconds)
 
-    def agree(self, trouble: str | None) -> str | None:
-        """Each rank's trouble, if it has any: all get that of the first who has, or None."""
-        text = b"" if trouble is None else f"rank {self.rank}: {trouble}".encode()[:_TROUBLE]
-        mine = torch.frombuffer(bytearray(text.ljust(_TROUBLE)), dtype=torch.uint8)
-        parts = mine.new_empty(self.size, _TROUBLE)
+    def tell(self, data: bytes) -> list[bytes]:
+        """What every rank tells the others: up to 256 bytes, which come filled up with spaces."""
+        mine = torch.frombuffer(bytearray(data[:_TOLD].ljust(_TOLD)), dtype=torch.uint8)
+        parts = mine.new_empty(self.size, _TOLD)
         work = dist.all_gather(list(parts), mine, group=self._host, async_op=True)
         self._finish(work, self.timeout)
-        texts = (part.numpy().tobytes().decode(errors="replace").strip() for part in parts)
+        return [part.numpy().tobytes() for part in parts]
+
+    def agree(self, trouble: str | None) -> str | None:
+        """Each rank's trouble, if it has any: all get that of the first who has, or None."""
+        mine = b"" if trouble is None else f"rank {self.rank}: {trouble}".encode()
+        texts = (text.decode(errors="replace").strip() for text in self.tell(mine))
         return next((text for text in texts if text), None)
 
     def abort(self, reason: str) -> None:
@@ -180,12 +183,12 @@ class ProcessGroup:
             work = dist.all_gather(list(parts), mine, group=self._numbers, async_op=True)
             self._finish(work, self.timeout)
 
-    def _broadcast(self, data: bytes | None, seconds: float) -> bytes:
+    def _broadcast(self, data: bytes | None) -> bytes:
         first = torch.zeros(_FIRST, dtype=torch.uint8)
         if data is not None:
             start = len(data).to_bytes(_LENGTH, "little") + data[: _FIRST - _LENGTH]
             first[: len(start)] = torch.frombuffer(bytearray(start), dtype=torch.uint8)
-        self._finish(dist.broadcast(first, 0, group=self._host, async_op=True), seconds)
+        self._finish(dist.broadcast(first, 0, group=self._host, async_op=True), self.timeout)
         if data is None:
             head = first.numpy().tobytes()
             length = int.from_bytes(head[:_LENGTH], "little")

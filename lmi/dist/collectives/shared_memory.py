@@ -19,10 +19,16 @@ from lmi.dist.collectives.native import FORMATS, Outcome, RanksLibrary, parse
 from lmi.dist.collectives.process_group import ProcessGroup
 from lmi.dist.collectives.segment import TOKEN_BYTES, Address, adopt, create, reserve
 from lmi.dist.kernels.base import Kernels
+from lmi.dist.kernels.cpu import Outputs
 
 # Of one data buffer; a rank has two. Longer tensors go in pieces.
 BUFFER_BYTES: Final = 1 << 20
 _PAGE: Final = 4096
+# A waiting rank keeps its core awake for so long, where there is a core for each. Longer than ranks
+# of one step usually differ, shorter than what a scheduler lets somebody else run meanwhile.
+_SPIN_SECONDS: Final = 200e-6
+# Of the numbers of processors: enough for 1,920.
+_MASK_BYTES: Final = 240
 # What a follower can hear without asking for more memory.
 _MESSAGE_BYTES: Final = 64 * 1024
 
@@ -43,6 +49,8 @@ class SharedMemory:
         self._group = group
         self._buffer_bytes = buffer_bytes
         self._message = ctypes.create_string_buffer(_MESSAGE_BYTES)
+        self._normed = Outputs()
+        self._weights: dict[int, tuple[torch.Tensor, torch.Tensor, int]] = {}
         self._length = ctypes.c_int64()
         self._using = Lock()  # held while an operation uses the segment, which may be long
         self._ending = Lock()  # held by abort and close, for an instant
@@ -58,13 +66,14 @@ class SharedMemory:
         """
         assert buffer_bytes % _PAGE == 0
         size = library.bytes(group.size, buffer_bytes)
+        spin = _SPIN_SECONDS if _cores(group) >= group.size else 0.0
         address: Address | None = None
         trouble: str | None = None
         if group.rank == 0:
             try:
                 address = create(size)
                 # Before the others come, since it clears the counters.
-                handle = _attach(library, address.descriptor, address, group, buffer_bytes)
+                handle = _attach(library, address.descriptor, address, group, buffer_bytes, spin)
             except OSError as error:
                 trouble = f"no segment of {size >> 10} KiB can be made: {error.strerror}"
         if (why := group.agree(trouble)) is not None:
@@ -78,7 +87,7 @@ class SharedMemory:
                 trouble = f"rank 0's segment can't be opened: {error.strerror}"
             else:
                 try:
-                    handle = _attach(library, descriptor, address, group, buffer_bytes)
+                    handle = _attach(library, descriptor, address, group, buffer_bytes, spin)
                 except OSError as error:
                     trouble = f"rank 0's segment can't be attached: {error.strerror}"
                 finally:
@@ -123,22 +132,21 @@ class SharedMemory:
     ) -> torch.Tensor:
         """See `Collective`. Fused for float32."""
         width = delta.shape[-1]
-        if (
-            not (residual.dtype == delta.dtype == weight.dtype == torch.float32)
-            or width * delta.element_size() > self._buffer_bytes
-        ):
+        fused = residual.dtype == delta.dtype == torch.float32
+        if not fused or width * delta.element_size() > self._buffer_bytes:
             return self.kernels.add_rms_norm(residual, self.all_reduce(delta), weight, epsilon)
         began = time.perf_counter()
-        _check_contiguous(residual, delta, weight)
-        normed = torch.empty_like(residual)
+        _check_contiguous(residual, delta)
+        rows = delta.numel() // width
+        normed, address = self._normed.take(rows, width)
         with self._using:
             outcome = self._library.add_rms_norm(
                 self._live(),
                 residual.data_ptr(),
                 delta.data_ptr(),
-                weight.data_ptr(),
-                normed.data_ptr(),
-                delta.numel() // width,
+                self._floats(weight),
+                address,
+                rows,
                 width,
                 epsilon,
             )
@@ -170,7 +178,7 @@ class SharedMemory:
         """See `Collective`."""
         began = time.perf_counter()
         if data is None:
-            data = self._hear(self._group.timeout)
+            data = self._hear()
         else:
             with self._using:
                 outcome = self._library.speak(self._live(), data, len(data))
@@ -178,10 +186,6 @@ class SharedMemory:
                 self._fail(outcome)
         self.seconds += time.perf_counter() - began
         return data
-
-    def listen(self) -> bytes:
-        """See `Collective`."""
-        return self._hear(float("inf"))
 
     def meet(self, seconds: float) -> None:
         """See `Collective`."""
@@ -213,11 +217,11 @@ class SharedMemory:
                 self._library.detach(self._handle)
             self._handle = None
 
-    def _hear(self, seconds: float) -> bytes:
+    def _hear(self) -> bytes:
         while True:
             with self._using:
                 outcome = self._library.hear(
-                    self._live(), self._message, len(self._message), self._length, seconds
+                    self._live(), self._message, len(self._message), self._length
                 )
             if outcome:
                 self._fail(outcome)
@@ -225,6 +229,14 @@ class SharedMemory:
             if length <= len(self._message):
                 return ctypes.string_at(self._message, length)
             self._message = ctypes.create_string_buffer(length)
+
+    def _floats(self, weight: torch.Tensor) -> int:
+        """The address of the weight's numbers in float32, which are kept with it."""
+        kept = self._weights.get(id(weight))
+        if kept is None:
+            wide = weight.float().contiguous()
+            kept = self._weights[id(weight)] = (weight, wide, wide.data_ptr())
+        return kept[2]
 
     def _live(self) -> int:
         if self._handle is None:
@@ -241,8 +253,9 @@ class SharedMemory:
                 reason = self._library.reason(handle).decode(errors="replace")
             else:
                 who = f"rank {rank} (process {self._library.process(handle, rank)})"
+                late = "is stopped" if self._group.is_stopped(rank) else "did not answer"
                 reason = {
-                    Outcome.TIMED_OUT: f"{who} did not answer within {seconds:g} s",
+                    Outcome.TIMED_OUT: f"{who} {late}, for {seconds:g} s",
                     Outcome.GONE: f"{who} is gone",
                     Outcome.LEFT: f"{who} has closed its collective",
                     Outcome.MISMATCH: f"{who} called another operation than rank {self.rank}",
@@ -252,7 +265,12 @@ class SharedMemory:
 
 
 def _attach(
-    library: RanksLibrary, descriptor: int, address: Address, group: ProcessGroup, buffer_bytes: int
+    library: RanksLibrary,
+    descriptor: int,
+    address: Address,
+    group: ProcessGroup,
+    buffer_bytes: int,
+    spin: float,
 ) -> int:
     """Map the segment, of which this rank reserves its part. Raises OSError."""
     own = 2 * buffer_bytes
@@ -262,11 +280,28 @@ def _attach(
     reserve(descriptor, begin, own)
     handle = ctypes.c_void_p()
     error = library.attach(
-        descriptor, address.token, group.rank, group.size, buffer_bytes, group.timeout, handle
+        descriptor,
+        address.token,
+        group.rank,
+        group.size,
+        buffer_bytes,
+        group.timeout,
+        spin,
+        handle,
     )
     if error or handle.value is None:
         raise OSError(error, os.strerror(error))
     return handle.value
+
+
+def _cores(group: ProcessGroup) -> int:
+    """How many processors the ranks have together."""
+    mine = sum(1 << number for number in os.sched_getaffinity(0))
+    masks = group.tell(mine.to_bytes(_MASK_BYTES, "little"))
+    together = 0
+    for mask in masks:
+        together |= int.from_bytes(mask[:_MASK_BYTES], "little")
+    return together.bit_count()
 
 
 def _check_contiguous(*tensors: torch.Tensor) -> None:

@@ -3,7 +3,6 @@
 
 #include <fcntl.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -23,11 +22,8 @@ namespace lmi {
 namespace {
 
 constexpr int64_t kNanoseconds = 1000000000;
-// Pauses before the first system call: the others usually come within a microsecond or two.
-constexpr int kSpins = 200;
-// Then a waiting rank offers its core to whoever needs it, for as long as a step's stages differ
-// between ranks, and sleeps after that.
-constexpr int64_t kYieldNanoseconds = 1000000;
+// Looks at the counter between two looks at the clock, a microsecond or less.
+constexpr int kSpins = 16;
 // A sleeper looks up this often for an abort, whose own wake-up call it may have missed.
 constexpr int64_t kSleepNanoseconds = 8000000;
 // How often it looks whether the others live.
@@ -92,8 +88,13 @@ int32_t verdict(Outcome outcome, int rank) { return int32_t(outcome) | rank << 8
 
 }  // namespace
 
-Ranks::Ranks(Segment* segment, int rank, int size, size_t buffer_bytes, double timeout)
-    : segment_(segment), rank_(rank), size_(size), buffer_bytes_(buffer_bytes), timeout_(timeout) {
+Ranks::Ranks(Segment* segment, int rank, int size, size_t buffer_bytes, double timeout, double spin)
+    : segment_(segment),
+      rank_(rank),
+      size_(size),
+      buffer_bytes_(buffer_bytes),
+      timeout_(timeout),
+      spin_(int64_t(spin * kNanoseconds)) {
     Rank& mine = segment_->ranks[rank_];
     mine.started.store(start_of(getpid()), std::memory_order_relaxed);
     mine.process.store(getpid(), std::memory_order_release);
@@ -103,14 +104,12 @@ int32_t Ranks::await(Counter& counter, uint32_t target, int rank, double seconds
     const auto here = [&] {
         return reached(counter.count.load(std::memory_order_acquire), target);
     };
-    for (int spin = 0; spin < kSpins; ++spin) {
-        if (here()) return kDone;
-        pause();
-    }
     int64_t last = now();
-    for (const int64_t until = last + kYieldNanoseconds; last < until; last = now()) {
-        if (here()) return kDone;
-        sched_yield();
+    for (const int64_t until = last + spin_; last < until; last = now()) {
+        for (int spin = 0; spin < kSpins; ++spin) {
+            if (here()) return kDone;
+            pause();
+        }
     }
     int64_t waited = 0, looked = 0;
     while (true) {
@@ -201,11 +200,11 @@ int32_t Ranks::speak(const uint8_t* data, size_t bytes) {
     return kDone;
 }
 
-int32_t Ranks::hear(uint8_t* to, size_t capacity, size_t* total, double seconds) {
+int32_t Ranks::hear(uint8_t* to, size_t capacity, size_t* total) {
     if (aborted()) return kAborted;
     size_t taken = 0;
     do {
-        const int32_t outcome = await(segment_->spoken, message_ + 1, 0, seconds);
+        const int32_t outcome = await(segment_->spoken, message_ + 1, 0, timeout_);
         if (outcome != kDone) return outcome;
         Slot& slot = segment_->slots[(message_ + 1) % 2];
         *total = slot.total;
@@ -214,7 +213,6 @@ int32_t Ranks::hear(uint8_t* to, size_t capacity, size_t* total, double seconds)
         std::memcpy(to + taken, slot.data, piece);
         taken += piece;
         publish(segment_->ranks[rank_].heard, ++message_);
-        seconds = timeout_;  // rank 0 is in the middle of the message
     } while (taken < *total);
     return kDone;
 }
@@ -252,7 +250,8 @@ LMI_API int64_t lmi_ranks_bytes(int32_t size, int64_t buffer_bytes) {
 // Puts this rank's view of the segment in `file` into `ranks`. Returns 0 or an errno; EBADMSG: the
 // segment is not that of `token`. The file is zeros before rank 0, which attaches first.
 LMI_API int32_t lmi_ranks_attach(int32_t file, const uint8_t* token, int32_t rank, int32_t size,
-                                 int64_t buffer_bytes, double timeout, Ranks** ranks) {
+                                 int64_t buffer_bytes, double timeout, double spin,
+                                 Ranks** ranks) {
     if (size > lmi::kMaxRanks) return EINVAL;
     const size_t bytes = Ranks::bytes(size, size_t(buffer_bytes));
     void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
@@ -265,7 +264,7 @@ LMI_API int32_t lmi_ranks_attach(int32_t file, const uint8_t* token, int32_t ran
         munmap(memory, bytes);
         return EBADMSG;
     }
-    *ranks = new Ranks(segment, rank, size, size_t(buffer_bytes), timeout);
+    *ranks = new Ranks(segment, rank, size, size_t(buffer_bytes), timeout, spin);
     return 0;
 }
 
@@ -283,10 +282,9 @@ LMI_API int32_t lmi_ranks_speak(Ranks* ranks, const uint8_t* data, int64_t bytes
     return ranks->speak(data, size_t(bytes));
 }
 
-LMI_API int32_t lmi_ranks_hear(Ranks* ranks, uint8_t* to, int64_t capacity, int64_t* total,
-                               double seconds) {
+LMI_API int32_t lmi_ranks_hear(Ranks* ranks, uint8_t* to, int64_t capacity, int64_t* total) {
     size_t bytes = 0;
-    const int32_t outcome = ranks->hear(to, size_t(capacity), &bytes, seconds);
+    const int32_t outcome = ranks->hear(to, size_t(capacity), &bytes);
     *total = int64_t(bytes);
     return outcome;
 }

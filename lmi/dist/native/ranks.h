@@ -60,7 +60,9 @@ constexpr size_t kHeaderBytes = (sizeof(Segment) + kPage - 1) / kPage * kPage;
 // One rank's view of the segment. One thread calls it; abort and shut may come from any other.
 class Ranks {
 public:
-    Ranks(Segment* segment, int rank, int size, size_t buffer_bytes, double timeout);
+    // timeout: seconds after which a rank counts as hung. spin: seconds to wait awake before a
+    // sleep; waking up costs a rank tens of microseconds.
+    Ranks(Segment* segment, int rank, int size, size_t buffer_bytes, double timeout, double spin);
 
     // Bytes of the whole segment.
     static size_t bytes(int size, size_t buffer_bytes) {
@@ -91,7 +93,7 @@ public:
     // Rank 0: the message for all others.
     int32_t speak(const uint8_t* data, size_t bytes);
     // Others: the next message, whose length goes to `total`; it is taken only if it fits.
-    int32_t hear(uint8_t* to, size_t capacity, size_t* total, double seconds);
+    int32_t hear(uint8_t* to, size_t capacity, size_t* total);
 
     // Ends all waiting, on every rank; the first reason stays.
     void abort(const char* reason);
@@ -108,6 +110,7 @@ private:
     int rank_, size_;
     size_t buffer_bytes_;
     double timeout_;
+    int64_t spin_;  // nanoseconds
     uint32_t operation_ = 0;
     uint32_t message_ = 0;
     std::atomic<bool> shut_{false};
