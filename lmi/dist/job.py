@@ -30,7 +30,16 @@ from lmi.core import EngineDead
 from lmi.dist.outbox import Outbox
 from lmi.dist.parallel.launch import Crew, Launcher
 from lmi.dist.place import Place
-from lmi.dist.wire import Close, Deframer, Failed, FromFront, Start, decode_from_worker, frame
+from lmi.dist.wire import (
+    Close,
+    Deframer,
+    Failed,
+    FromFront,
+    FromWorker,
+    Start,
+    decode_from_worker,
+    frame,
+)
 
 _RECEIVE_BYTES: Final = 1 << 18
 # For fork and exec, which wait for the disk at worst, or for mpirun.
@@ -67,21 +76,21 @@ class _Link:
         self.ours, self.theirs = socket.socketpair()
         self._deframer = Deframer()
 
-    def read(self) -> list[bytes] | None:
-        """The frames that came, None when the rank is gone. Not to be called before some have."""
+    def read(self) -> list[FromWorker] | None:
+        """The messages that came, None when the rank is gone. To be called when there is news."""
         try:
             data = self.ours.recv(_RECEIVE_BYTES)
         except OSError:  # reset: gone as well
             return None
-        return list(self._deframer.feed(data)) if data else None
+        return [decode_from_worker(part) for part in self._deframer.feed(data)] if data else None
 
 
 class Job:
-    """The processes of one model. Made and closed by any thread; `next_frame` and `send` belong to
-    one.
+    """The processes of one model. Made and closed by any thread; `next_message` and `send` belong
+    to one.
 
-    wake is called, by the thread that listens, once for the frames that came together, and when the
-    job is over.
+    wake is called, by the thread that listens, once for the messages that came together, and when
+    the job is over.
     """
 
     def __init__(self, start: Start, size: int, launcher: Launcher) -> None:
@@ -91,10 +100,10 @@ class Job:
         self._started = Event()  # or it could not be
         self._crew: Crew | None = None
         self._closing = False
-        self._gone: list[int] = []  # ranks whose sockets have ended, in that order
-        self._failed: list[int] = []  # followers that said so
+        self._gone: list[int] = []  # ranks whose sockets have ended
+        self._failed: list[Failed] = []  # the ranks' own last words
         self._last_words = "LMI-Dist's worker is gone"
-        self._frames: SimpleQueue[bytes | None] = SimpleQueue()  # None: over, nothing follows
+        self._messages: SimpleQueue[FromWorker | None] = SimpleQueue()  # None: over
         self._folder = _meeting_folder() if size > 1 else None
         self._links = [_Link(rank) for rank in range(size)]
         self._outbox = Outbox(self._links[0].ours)
@@ -118,19 +127,19 @@ class Job:
         """Send rank 0 a message without waiting; dropped if it is gone."""
         self._outbox.send(frame(message))
 
-    def next_frame(self, timeout: float) -> bytes | None:
-        """The next frame, None when the job is over. Raises queue.Empty after `timeout` seconds.
+    def next_message(self, timeout: float) -> FromWorker | None:
+        """The next message, None when the job is over. Raises queue.Empty after `timeout` seconds.
 
         After None there is nothing more to wait for.
         """
         if timeout <= 0:
-            return self._frames.get_nowait()
-        return self._frames.get(timeout=timeout)
+            return self._messages.get_nowait()
+        return self._messages.get(timeout=timeout)
 
     @property
     def has_news(self) -> bool:
-        """Whether `next_frame` would return at once."""
-        return not self._frames.empty()
+        """Whether `next_message` would return at once."""
+        return not self._messages.empty()
 
     def epitaph(self) -> str:
         """How the job ended, for a person; to be asked when it is over."""
@@ -167,10 +176,11 @@ class Job:
                 for link in self._links:
                     selector.register(link.ours, selectors.EVENT_READ, link)
                 self._listen(selector)
-                self._last_words = self._account_for(self._crew)
+                first = self._find_the_first(selector)
+                self._last_words = self._account_for(first, self._crew)
                 self._crew.kill_ranks(self._gone)
                 self._hear_out(selector)
-        self._frames.put(None)
+        self._messages.put(None)
         self.wake()
         if self._crew is not None and not self._crew.wait(_EXIT_SECONDS):
             self._crew.kill()
@@ -183,8 +193,24 @@ class Job:
         while selector.get_map():
             self._read(selector, None)
             if (self._gone or self._failed) and not self._closing:
-                self._read(selector, 0.0)  # who else is gone: the cause may be among them
                 return
+
+    def _find_the_first(self, selector: selectors.BaseSelector) -> int:
+        """The rank whose end is the cause of the others'.
+
+        Whoever suffers from the end of another says so: one that goes without a word is the cause,
+        though its kernel may take a moment to tell us. Else it is the first that spoke.
+        """
+        until = time.monotonic() + _EXIT_CODE_SECONDS
+        while True:
+            spoke = {failed.rank for failed in self._failed}
+            silent = [rank for rank in self._gone if rank not in spoke]
+            if silent:
+                return silent[0]
+            left = until - time.monotonic()
+            if left <= 0 or not selector.get_map():
+                return self._failed[0].rank
+            self._read(selector, left)
 
     def _hear_out(self, selector: selectors.BaseSelector) -> None:
         """Read what the ranks said before they were killed."""
@@ -196,32 +222,28 @@ class Job:
         came = False
         for key, _ in selector.select(timeout):
             link: _Link = key.data
-            frames = link.read()
-            if frames is None:
+            messages = link.read()
+            if messages is None:
                 selector.unregister(link.ours)
                 self._gone.append(link.rank)
                 continue
-            for data in frames:
-                # A follower has nothing to say but that it failed, and one cause is enough.
-                if link.rank == 0 or not self._failed:
-                    self._frames.put(data)
-                    came = True
-                if link.rank and isinstance(decode_from_worker(data), Failed):
-                    self._failed.append(link.rank)
+            for message in messages:
+                self._messages.put(message)
+                came = True
+                if isinstance(message, Failed):
+                    self._failed.append(message)
         if came:
             self.last_heard = time.monotonic()
             self.wake()
 
-    def _account_for(self, crew: Crew) -> str:
-        """Which rank's end was the cause of the others', and how it ended."""
-        suspects = [*self._failed, *self._gone]
-        crew.members[suspects[0]].wait(_EXIT_CODE_SECONDS)
-        ends = [(rank, crew.members[rank].end()) for rank in suspects]
-        # A rank that a signal killed was not told to end by the failure of another.
-        rank, end = next(((r, e) for r, e in ends if e is not None and e.signalled), ends[0])
+    def _account_for(self, rank: int, crew: Crew) -> str:
+        """How a rank ended, for a person."""
+        member = crew.members[rank]
+        member.wait(_EXIT_CODE_SECONDS)
         name = "worker" if len(self._links) == 1 else f"rank {rank} of {len(self._links)}"
-        fate = "closed its connection" if end is None else end.words
-        return f"LMI-Dist's {name} (process {crew.members[rank].pid}) {fate}"
+        fate = member.end() or "closed its connection"
+        words = [str(failed.exception()) for failed in self._failed if failed.rank == rank]
+        return ": ".join([f"LMI-Dist's {name} (process {member.pid}) {fate}", *words])
 
 
 def _meeting_folder() -> Path:

@@ -19,7 +19,6 @@ from lmi.core import (
     EngineInfo,
     EngineStats,
     GenerationRequest,
-    LmiError,
 )
 from lmi.dist.config import DistConfig
 from lmi.dist.engine import engine_stats, silent
@@ -35,7 +34,6 @@ from lmi.dist.wire import (
     Start,
     Stepped,
     Submit,
-    decode_from_worker,
 )
 from lmi.text import Tokenizer
 
@@ -57,7 +55,6 @@ class ProcessEngine:
         self._front = Front(tokenizer, info)
         self._stats = CoreStats()
         self._dead: EngineDead | None = None
-        self._failure: LmiError | None = None  # the worker's own last word
 
     @classmethod
     def load(
@@ -130,7 +127,7 @@ class ProcessEngine:
         return deltas
 
     def on_ready(self, wake: Callable[[], None], /) -> None:
-        """Register `wake`: called by another thread, once per frame of the worker."""
+        """Register `wake`: called by another thread, once per message of the worker."""
         self._job.wake = wake
         if self._job.has_news or self._dead is not None:
             wake()
@@ -145,24 +142,21 @@ class ProcessEngine:
         self._job.close()
 
     def _take(self, timeout: float) -> list[Delta]:
-        """The deltas of all frames that are here; waits for the first frame only."""
+        """The deltas of all messages that are here; waits for the first only."""
         if self._dead is not None:
             raise self._dead
         deltas: list[Delta] = []
         stopped: list[tuple[int, int]] = []
         try:
             while True:
-                data = self._job.next_frame(timeout)
-                if data is None:
-                    self._dead = EngineDead(self._last_words())
+                message = self._job.next_message(timeout)
+                if message is None:
+                    self._dead = EngineDead(self._job.epitaph())
                     break
                 timeout = 0.0
-                message = decode_from_worker(data)
                 if isinstance(message, Stepped):
                     self._stats = message.stats
                     deltas += self._front.translate(message.events, stopped)
-                elif isinstance(message, Failed):
-                    self._failure = message.exception()
         except Empty:
             pass
         for request_id, choice in stopped:
@@ -173,21 +167,17 @@ class ProcessEngine:
             self._job.wake()  # the next poll raises, and the worker will not wake anybody again
         return deltas
 
-    def _last_words(self) -> str:
-        epitaph = self._job.epitaph()
-        return epitaph if self._failure is None else f"{epitaph}: {self._failure}"
-
 
 def _await_ready(job: Job, progress: Callable[[str, int, int], None], seconds: float) -> EngineInfo:
     until = time.monotonic() + seconds
     while True:
         try:
-            data = job.next_frame(max(0.0, until - time.monotonic()))
+            message = job.next_message(max(0.0, until - time.monotonic()))
         except Empty:
             raise EngineDead(f"LMI-Dist has not loaded its model within {seconds:g} s") from None
-        if data is None:
+        if message is None:
             raise EngineDead(f"{job.epitaph()} while it loaded the model")
-        match decode_from_worker(data):
+        match message:
             case Progress(phase, done, total):
                 progress(phase, done, total)
             case Ready(info):

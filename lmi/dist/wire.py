@@ -75,19 +75,20 @@ class Ready(Struct, frozen=True, tag=True, array_like=True):
 class Failed(Struct, frozen=True, tag=True, array_like=True):
     """The core could not be loaded or can't go on; nothing follows.
 
-    config: option, value, source and want, where the error is a ConfigError.
+    config: option, value, source and want, where the error is a ConfigError. rank: whose core.
     """
 
     error: CoreError
     config: tuple[str, str | None, str, str] | None = None
+    rank: int = 0
 
     @classmethod
-    def of(cls, error: LmiError) -> Failed:
+    def of(cls, error: LmiError, rank: int = 0) -> Failed:
         """Describe an error so that `exception` gives it again, of its own class."""
         config = None
         if isinstance(error, ConfigError):
             config = (error.option, error.value, error.source, error.want)
-        return cls(CoreError.of(error), config)
+        return cls(CoreError.of(error), config, rank)
 
     def exception(self) -> LmiError:
         """The error again. What is not about the model or its options is EngineDead."""

@@ -99,11 +99,13 @@ def _work(channel: Channel, core: Core | Follower, config: DistConfig) -> None:
 def run(channel: Channel) -> int:
     """The life of a worker; returns its exit code: 0 after Close, 1 otherwise."""
     core: Core | Follower | None = None
+    rank = 0
     # What torch and transformers bring stays for good: collecting while they are imported costs a
     # tenth of the start, and walking through it later would make steps stutter.
     gc.disable()
     try:
         start = _start(channel.next())
+        rank = start.place.rank
         _log_as(start.place)
         core = _load(channel, start)
         gc.freeze()
@@ -113,10 +115,10 @@ def run(channel: Channel) -> int:
         log.info("the front is gone: the worker ends")
         return 1
     except LmiError as error:
-        return _report(channel, error)
+        return _report(channel, rank, error)
     except Exception as error:  # the last word of a process that is about to end
         log.exception("the worker failed")
-        return _report(channel, EngineDead(f"{type(error).__name__}: {error}"))
+        return _report(channel, rank, EngineDead(f"{type(error).__name__}: {error}"))
     finally:
         if core is not None:
             core.close()
@@ -130,9 +132,9 @@ def _start(messages: list[FromFront]) -> Start:
     return start
 
 
-def _report(channel: Channel, error: LmiError) -> int:
+def _report(channel: Channel, rank: int, error: LmiError) -> int:
     try:
-        channel.send(Failed.of(error))
+        channel.send(Failed.of(error, rank))
     except ConnectionError:
         log.error("the front is gone and can't be told: %s", error)
     return 1

@@ -54,7 +54,7 @@ class ScriptedCore:
         if progress is not None:
             for done in (0, 1, 2):
                 progress("weights", done, 2)
-        _load(self._script.get("load"), config)
+        fail_to_load(self._script.get("load"), config)
         self._batch = config.max_batch
         self._live: dict[tuple[int, int], tuple[CoreRequest, int]] = {}
         self._news: list[CoreEvent] = []
@@ -114,7 +114,7 @@ def read_script(folder: Path) -> dict[str, Any]:
     return script
 
 
-def _load(how: str | None, config: DistConfig) -> None:
+def fail_to_load(how: str | None, config: DistConfig) -> None:
     match how:
         case "ModelError":
             raise ModelError(f"{config.model}: these weights are corrupt")

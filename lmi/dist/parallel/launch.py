@@ -33,14 +33,6 @@ _KILL_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How a process ended: for a person, and whether a signal killed it."""
-
-    words: str
-    signalled: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Member:
     """A rank's process. witness: the child of ours whose exit code tells how it ended, if any.
 
@@ -55,16 +47,16 @@ class Member:
         """Wait for the witness to end; True if it has. Without one there is nothing to wait for."""
         return self.witness is None or _ended(self.witness, time.monotonic() + seconds)
 
-    def end(self) -> End | None:
-        """How it ended, None while that is not known."""
+    def end(self) -> str | None:
+        """How it ended, for a person; None while that is not known."""
         code = None if self.witness is None else self.witness.poll()
         if code is None:
             return None
         if not self.own and code > _SIGNALLED:
             code = _SIGNALLED - code
         if code >= 0:
-            return End(f"ended with exit code {code}", signalled=False)
-        return End(f"was killed by {signal.Signals(-code).name}", signalled=True)
+            return f"ended with exit code {code}"
+        return f"was killed by {signal.Signals(-code).name}"
 
     def kill(self) -> None:
         """Kill it, unless it is gone."""
