@@ -8,9 +8,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from itertools import count
+from types import TracebackType
+from typing import Protocol, Self
 
-from lmi.core import Delta, EngineDead, EngineInfo, EngineStats, GenerationRequest, RequestError
+from lmi.core import (
+    Delta,
+    EngineDead,
+    EngineError,
+    EngineInfo,
+    EngineStats,
+    GenerationRequest,
+    RequestError,
+    Sampling,
+)
+from lmi.dist import offline
 from lmi.dist.config import DistConfig
 from lmi.dist.front import Front
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
@@ -62,14 +74,16 @@ def engine_stats(stats: CoreStats) -> EngineStats:
 
 
 class Engine:
-    """An `lmi.core.Engine` over a core in this process.
+    """An `lmi.core.Engine` over a core in this process; as a context manager it closes itself.
 
-    With best_of above n, a request's deltas come all at its end.
+    `generate` answers a list of prompts. For streaming and arrivals over time: `submit` requests
+    and `poll` their deltas. With best_of above n, a request's deltas come all at its end.
     """
 
     def __init__(self, core: Core, tokenizer: Tokenizer) -> None:
         self._core = core
         self._front = Front(tokenizer, core.info)
+        self._offline_ids = count(-1, -1)  # apart from the caller's own, which are not negative
         self._wake: Callable[[], None] = _nobody
 
     @classmethod
@@ -80,10 +94,37 @@ class Engine:
         tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
         return cls(make_core(config, progress), tokenizer)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
     @property
     def info(self) -> EngineInfo:
         """Fixed facts of the loaded model."""
         return self._core.info
+
+    def generate(
+        self,
+        prompts: Sequence[offline.Prompt],
+        sampling: Sampling | Sequence[Sampling] = Sampling(),  # noqa: B008 - frozen
+    ) -> list[offline.Answer]:
+        """Answer prompts (texts or token ids), in their order; see `lmi.dist.offline.generate`.
+
+        Raises EngineError while submitted requests are live, RequestError for a prompt that is
+        refused, and EngineDead.
+        """
+        if len(self._front):
+            raise EngineError(
+                f"{len(self._front)} submitted requests are live: poll until they are over"
+            )
+        return offline.generate(self, prompts, sampling, self._offline_ids)
 
     def submit(self, request: GenerationRequest, /) -> None:
         """Accept a request, or raise RequestError."""

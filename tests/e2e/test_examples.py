@@ -236,3 +236,28 @@ def test_sagemaker_gets_requests_that_its_api_takes():
         assert not report.has_errors(), report.generate_report()
     found = check(**calls[0]["PrimaryContainer"]["Environment"])
     assert found["model"] == "owner/name"
+
+
+def test_the_library_example_answers_its_prompts_without_the_server() -> None:
+    program = (
+        "import runpy, sys; sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0]);"
+        "print('IMPORTED', *sys.modules)"
+    )
+    script = str(EXAMPLES / "library" / "generate.py")
+    done = subprocess.run(
+        [sys.executable, "-c", program, script, str(DEMO)],
+        env=environ(OMP_NUM_THREADS="1"),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr
+    answers, _, imported = done.stdout.partition("IMPORTED ")
+    spoken = re.fullmatch("The with statement(.+)\nA list is(.+)\nRaised when(.+)\n", answers, re.S)
+    assert spoken is not None, answers
+    for answer in spoken.groups():
+        assert len([word for word in answer.split() if word.isalpha()]) > 3, answer
+    ours = {".".join(name.split(".")[:2]) for name in imported.split() if name.startswith("lmi.")}
+    assert ours == {"lmi.core", "lmi.dist", "lmi.text"}
+    assert "transformers" not in imported.split()  # the demo model is one of our own decoder's
