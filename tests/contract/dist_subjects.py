@@ -51,7 +51,7 @@ def kill_worker(engine: Engine) -> None:
 
 
 def dist_subject(name: str, folder: Path) -> Subject:
-    """name: `in process` or `own process`."""
+    """name: `in process`, `own process` or `fallback` (in process, in padded batches)."""
     rust = Rust.from_file(str(folder / "tokenizer.json"))
     config = DistConfig(
         folder,
@@ -61,8 +61,9 @@ def dist_subject(name: str, folder: Path) -> Subject:
         prefill_tokens=PREFILL_TOKENS,
         kv_blocks=KV_BLOCKS,
         threads=1,
+        runtime="generate" if name == "fallback" else "auto",
     )
-    in_process = name == "in process"
+    in_process = name != "own process"
     return Subject(
         name=name,
         make=partial(InProcessEngine.load if in_process else ProcessEngine.load, config),
