@@ -24,7 +24,11 @@ from lmi.dist.model import ModelFacts, Reference
 
 
 class Decoder:
-    """A `lmi.dist.model.PagedModel` of our own. collective: None on a single rank."""
+    """A `lmi.dist.model.PagedModel` of our own.
+
+    collective: None on a single rank. positions: tokens of the longest sequence. gathers_logits:
+    whether each rank computes a part of the vocabulary.
+    """
 
     def __init__(
         self,
@@ -33,13 +37,15 @@ class Decoder:
         kernels: Kernels,
         facts: ModelFacts,
         collective: Collective | None,
+        *,
+        positions: int,
         gathers_logits: bool,
     ) -> None:
         self.facts = facts
         self._weights = weights
         self._kernels = kernels
         self._epsilon = config.epsilon
-        self._rope = rope_table(config.rope, facts.model_len, facts.device)
+        self._rope = rope_table(config.rope, positions, facts.device)
         self._caches: list[LayerCache] = []
         self._add_norm = kernels.add_rms_norm if collective is None else collective.add_rms_norm
         self._gather = collective.all_gather if collective and gathers_logits else None

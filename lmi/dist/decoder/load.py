@@ -58,5 +58,12 @@ def load_decoder(
             ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
         ),
     )
-    gathers = splits_vocabulary(decoder_config, shard)
-    return Decoder(decoder_config, weights, kernels, facts, collective, gathers)
+    return Decoder(
+        decoder_config,
+        weights,
+        kernels,
+        facts,
+        collective,
+        positions=min(facts.model_len, config.max_model_len or facts.model_len),
+        gathers_logits=splits_vocabulary(decoder_config, shard),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 
@@ -14,6 +15,7 @@ from lmi.dist.decoder.mixture import Mixture
 from lmi.dist.decoder.mlp import GatedMlp, Mlp
 from lmi.dist.decoder.shard import Shard, splits_vocabulary
 from lmi.dist.kernels.base import Heads, Kernels, Linear
+from lmi.dist.kernels.low_bit import LowBitWeight, side_by_side
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,8 +48,30 @@ class Weights:
     nbytes: int
 
 
+class SideBySide:
+    """Linear layers over the same rows whose outputs stand side by side."""
+
+    def __init__(self, linears: list[Linear]) -> None:
+        self._linears = linears
+        self.in_features = linears[0].in_features
+        self.out_features = sum(linear.out_features for linear in linears)
+        self.nbytes = sum(linear.nbytes for linear in linears)
+
+    def __call__(self, rows: torch.Tensor, /) -> torch.Tensor:
+        """(rows, in_features) -> (rows, out_features)."""
+        return torch.cat([linear(rows) for linear in self._linears], dim=-1)
+
+
+class QuantizedReader(Protocol):
+    """Reads the layers of one quantised checkpoint; `lmi.dist.quantized` has one per format."""
+
+    def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
+        """The layer's whole weight; None where this layer is not quantised. Raises ModelError,
+        naming file and tensor."""
+
+
 class WeightReader:
-    """Reads and packs one rank's share of a checkpoint."""
+    """Reads and packs one rank's share of a checkpoint. quantized: None for a plain one."""
 
     def __init__(
         self,
@@ -57,7 +81,9 @@ class WeightReader:
         shard: Shard,
         dtype: torch.dtype,
         device: torch.device,
+        quantized: QuantizedReader | None = None,
     ) -> None:
+        self._quantized = quantized
         self._config = config
         self._checkpoint = checkpoint
         self._kernels = kernels
@@ -155,27 +181,71 @@ class WeightReader:
 
     def _side_by_side(self, names: list[str], widths: list[int], inputs: int) -> Linear:
         """Several layers over the same input as one, each split by its outputs."""
-        weights, biases = [], []
-        for name, width in zip(names, widths, strict=True):
-            part = (0, *self._shard.part(width, f"outputs of {name}"))
-            weights.append(self._checkpoint.take(f"{name}.weight", (width, inputs), part=part))
-            if f"{name}.bias" in self._checkpoint:
-                biases.append(self._checkpoint.take(f"{name}.bias", (width,), part=part))
+        parts = [
+            self._shard.part(width, f"outputs of {name}")
+            for name, width in zip(names, widths, strict=True)
+        ]
+        whole = list(zip(names, widths, parts, strict=True))
+        biases = [
+            self._checkpoint.take(f"{name}.bias", (width,), part=(0, *part))
+            for name, width, part in whole
+            if f"{name}.bias" in self._checkpoint
+        ]
         if biases and len(biases) != len(names):
             raise ModelError(f"{self._checkpoint.where(names[0])}: some of {names} have a bias")
         bias = self._placed(torch.cat(biases)) if biases else None
+        low = [self._low_bit(name, width, inputs) for name, width, _ in whole]
+        quantised = [
+            weight.rows(*part)
+            for weight, part in zip(low, parts, strict=True)
+            if weight is not None
+        ]
+        if quantised and len(quantised) != len(names):
+            raise ModelError(f"{self._checkpoint.where(names[0])}: some of {names} are quantised")
+        if quantised:
+            return self._low_bit_linear(quantised, bias)
+        weights = [
+            self._checkpoint.take(f"{name}.weight", (width, inputs), part=(0, *part))
+            for name, width, part in whole
+        ]
         return self._kept(self._kernels.linear(self._placed(torch.cat(weights)), bias))
 
     def _summed(self, name: str, outputs: int, inputs: int) -> Linear:
         """A layer split by its inputs: the ranks' results are summed, so one of them adds bias."""
-        part = (1, *self._shard.part(inputs, f"inputs of {name}"))
-        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs), part=part)
+        part = self._shard.part(inputs, f"inputs of {name}")
         bias = None
         if f"{name}.bias" in self._checkpoint:
             bias = self._placed(self._checkpoint.take(f"{name}.bias", (outputs,)))
-        return self._kept(
-            self._kernels.linear(self._placed(weight), bias if self._shard.rank == 0 else None)
-        )
+        if self._shard.rank:
+            bias = None
+        quantised = self._low_bit(name, outputs, inputs)
+        if quantised is not None:
+            return self._low_bit_linear([quantised.columns(*part)], bias)
+        weight = self._checkpoint.take(f"{name}.weight", (outputs, inputs), part=(1, *part))
+        return self._kept(self._kernels.linear(self._placed(weight), bias))
+
+    def _low_bit(self, name: str, outputs: int, inputs: int) -> LowBitWeight | None:
+        if self._quantized is None:
+            return None
+        weight = self._quantized.read(self._checkpoint, name)
+        if weight is not None and weight.values.shape != (outputs, inputs):
+            raise ModelError(
+                f"{self._checkpoint.where(name)}: {name} has the quantised shape "
+                f"{tuple(weight.values.shape)}, config.json says {(outputs, inputs)}"
+            )
+        return weight
+
+    def _low_bit_linear(self, parts: list[LowBitWeight], bias: torch.Tensor | None) -> Linear:
+        """One layer where the parts' groups agree, else one for each."""
+        joined = side_by_side(parts)
+        if joined is not None:
+            return self._kept(self._kernels.low_bit_linear(joined, bias))
+        linears, start = [], 0
+        for part in parts:
+            own = None if bias is None else bias[start : start + part.out_features]
+            linears.append(self._kernels.low_bit_linear(part, own))
+            start += part.out_features
+        return self._kept(SideBySide(linears))
 
     def _norm(self, name: str) -> torch.Tensor:
         return self._tensor(f"{name}.weight", (self._config.hidden,))
