@@ -80,21 +80,14 @@ class CpuLinear:
         self.out_features, self.in_features = weight.shape
         if weight.dtype not in FORMATS:
             raise ValueError(f"a weight of {weight.dtype}: expected one of {list(FORMATS)}")
-        panel = library.lmi_panel()
-        rows = -(-self.out_features // panel) * panel
-        packed = torch.empty((rows, self.in_features), dtype=weight.dtype)
-        storage = FORMATS[weight.dtype]
-        library.lmi_pack(
-            storage,
-            weight.contiguous().data_ptr(),
-            self.out_features,
-            self.in_features,
-            packed.data_ptr(),
-        )
+        form = FORMATS[weight.dtype]
+        size = (self.out_features, self.in_features)
+        packed = torch.empty(library.lmi_packed_numbers(form, *size), dtype=weight.dtype)
+        library.lmi_pack(form, weight.contiguous().data_ptr(), *size, packed.data_ptr())
         bias = None if bias is None else bias.to(torch.float32, copy=True)
         self._kept = (
             LinearStruct(
-                storage=storage,
+                format=form,
                 inputs=self.in_features,
                 outputs=self.out_features,
                 weights=packed.data_ptr(),

@@ -50,7 +50,7 @@ class LinearStruct(ctypes.Structure):
     """`Linear` of linear.h."""
 
     _fields_ = (
-        ("storage", c_int32),
+        ("format", c_int32),
         ("reserved", c_int32),
         ("inputs", c_int64),
         ("outputs", c_int64),
@@ -82,7 +82,7 @@ _FUNCTIONS: Final = {
     "lmi_target": (c_char_p, ()),
     "lmi_threads": (c_int, ()),
     "lmi_set_threads": (c_int, (c_int, POINTER(c_int))),
-    "lmi_panel": (c_int64, ()),
+    "lmi_packed_numbers": (c_int64, (c_int32, c_int64, c_int64)),
     "lmi_pack": (None, (c_int32, _P, c_int64, c_int64, _P)),
     "lmi_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_embed": (None, (c_int32, _P, _P, _P, c_int64, c_int64)),

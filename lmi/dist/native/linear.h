@@ -17,12 +17,53 @@ namespace lmi {
 constexpr int kPanel = 2 * kLanes;
 constexpr int64_t kBlock = 256;  // a block of a panel in float32 is half of a 32 KiB L1
 
-// How the weights of a `Linear` are stored; the same values as in library.py.
-enum Storage : int32_t { kStoredFloat32 = 0, kStoredBFloat16 = 1, kStoredFloat16 = 2 };
+// How weights are stored in a panel: `kStep` inputs stand together and are loaded at once. The
+// panels of a storage are as long as its inputs rounded up to whole steps.
+
+template <class Format>
+struct Plain {
+    using Element = typename Format::Element;
+    static constexpr int64_t kStep = 1;
+    // Rows up to which weights are turned wide where they are used, for lack of registers beyond.
+    static constexpr int kDirectRows = sizeof(Element) == 4 ? kTileRows : kTileRows * 2 / 3;
+    static int64_t place(int64_t k, int64_t column) { return k * kPanel + column; }
+    static Floats load(const Element* panel, int64_t k, int vector) {
+        return Format::load(panel + k * kPanel + vector * kLanes);
+    }
+};
+
+// Two inputs' weights for one output share a 32-bit word: turning them wide is a shift for the
+// first and a mask for the second, without the shuffles of widening 16-bit numbers.
+struct PairedBFloat16 {
+    using Element = uint16_t;
+    static constexpr int64_t kStep = 2;
+    static constexpr int kDirectRows = kTileRows * 2 / 3;
+    static int64_t place(int64_t k, int64_t column) {
+        const int64_t second = k % 2;
+        return (k - second) * kPanel + 2 * column + second;
+    }
+    static Floats load(const Element* panel, int64_t k, int vector) {
+        const int64_t second = k % 2;
+        const Words words =
+            load_as<Words>(panel + (k - second) * kPanel + 2 * int64_t(vector) * kLanes);
+        return bits_as<Floats>(second ? words & 0xffff0000u : words << 16);
+    }
+};
+
+template <class Visit>
+inline void with_storage(int32_t format, Visit&& visit) {
+    if (format == kBFloat16) {
+        visit(PairedBFloat16{});
+    } else if (format == kFloat16) {
+        visit(Plain<Float16>{});
+    } else {
+        visit(Plain<Float32>{});
+    }
+}
 
 // The same fields as `LinearStruct` in library.py.
 struct Linear {
-    int32_t storage;
+    int32_t format;
     int32_t reserved;
     int64_t inputs;
     int64_t outputs;
@@ -30,12 +71,18 @@ struct Linear {
     const float* bias;    // (outputs) or null
 };
 
+template <class Storage>
+inline int64_t panel_length(int64_t inputs) {
+    return (inputs + Storage::kStep - 1) / Storage::kStep * Storage::kStep;
+}
+
 inline int64_t panels_of(int64_t outputs) { return (outputs + kPanel - 1) / kPanel; }
 
 // Output panels that one tile of `rows` rows keeps in registers at once. Few rows need several for
 // enough independent sums in flight.
+template <class Storage>
 constexpr int panels_at_once(int rows) {
-    const int fit = kTileRows / rows;
+    const int fit = Storage::kDirectRows / rows;
     return fit < 1 ? 1 : fit > 4 ? 4 : fit;
 }
 
@@ -49,36 +96,45 @@ struct TileOut {
     bool last;          // block: add the bias
 };
 
-inline Floats load_some(const float* from, int count) {
-    float lanes[kLanes] = {};
-    for (int i = 0; i < count; ++i) lanes[i] = from[i];
-    return load(lanes);
+// The two vectors of one row and panel join what stands at `to`. bias: null for none.
+inline void finish_panel(Floats low, Floats high, float* to, const float* bias, bool first) {
+    if (!first) {
+        low = load(to) + low;
+        high = load(to + kLanes) + high;
+    }
+    if (bias) {
+        low = low + load(bias);
+        high = high + load(bias + kLanes);
+    }
+    store(to, low);
+    store(to + kLanes, high);
 }
 
-inline void store_some(float* to, Floats from, int count) {
-    float lanes[kLanes];
-    store(lanes, from);
-    for (int i = 0; i < count; ++i) to[i] = lanes[i];
+// The same for a panel of which only some columns exist.
+[[gnu::noinline]] inline void finish_part(Floats low, Floats high, float* to, const float* bias,
+                                          bool first, int columns) {
+    float sums[kPanel], add[kPanel] = {};
+    const size_t bytes = size_t(columns) * sizeof(float);
+    if (!first) std::memcpy(sums, to, bytes);
+    if (bias) std::memcpy(add, bias, bytes);
+    finish_panel(low, high, sums, bias ? add : nullptr, first);
+    std::memcpy(to, sums, bytes);
 }
 
+// Unrolled by force: sums that are indexed by a variable would live in memory, not in registers.
 template <int rows, int panels>
 inline void finish_tile(const Floats (&sums)[rows][panels][2], const TileOut& tile) {
+    const float* bias = tile.last ? tile.bias : nullptr;
+#pragma GCC unroll 16
     for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 4
         for (int p = 0; p < panels; ++p) {
-            for (int v = 0; v < 2; ++v) {
-                const int64_t column = p * kPanel + v * kLanes;
-                float* to = tile.out + r * tile.stride + column;
-                const int left = p + 1 < panels ? kLanes : tile.columns - v * kLanes;
-                Floats value = sums[r][p][v];
-                if (left >= kLanes) {
-                    if (!tile.first) value = load(to) + value;
-                    if (tile.last && tile.bias) value = value + load(tile.bias + column);
-                    store(to, value);
-                } else if (left > 0) {
-                    if (!tile.first) value = load_some(to, left) + value;
-                    if (tile.last && tile.bias) value = value + load_some(tile.bias + column, left);
-                    store_some(to, value, left);
-                }
+            float* to = tile.out + r * tile.stride + p * kPanel;
+            const float* add = bias ? bias + p * kPanel : nullptr;
+            if (p + 1 < panels || tile.columns == kPanel) {
+                finish_panel(sums[r][p][0], sums[r][p][1], to, add, tile.first);
+            } else {
+                finish_part(sums[r][p][0], sums[r][p][1], to, add, tile.first, tile.columns);
             }
         }
     }
