@@ -118,6 +118,28 @@ def test_transformers_own_layers_give_the_same_tokens(reference: GetReference, f
     assert stats.preemptions > 2
 
 
+@pytest.mark.parametrize("family", ["llama", "mistral", "mixtral", "gpt2"])
+def test_shared_blocks_and_guessed_tokens_change_no_token(
+    reference: GetReference, family: str
+) -> None:
+    expected = reference(family)
+    config = DistConfig(
+        expected.folder,
+        dtype="float32",
+        max_batch=8,
+        prefill_tokens=40,
+        block_size=8,
+        kv_blocks=60,
+        prefix_cache=True,
+        speculative_tokens=3,
+        speculative_ngram=1,  # these texts repeat single tokens at most
+    )
+    stats = serve(config, expected, order=SHUFFLED, at_once=12, bystanders=BYSTANDERS)
+    assert stats.preemptions > 2
+    assert stats.reused_tokens > 50
+    assert stats.guessed_tokens > stats.accepted_tokens > 0
+
+
 @pytest.mark.parametrize("family", OTHERS)
 def test_other_families_give_the_tokens_of_generate_too(
     reference: GetReference, family: str
