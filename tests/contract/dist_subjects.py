@@ -51,7 +51,9 @@ def kill_worker(engine: Engine) -> None:
 
 
 def dist_subject(name: str, folder: Path) -> Subject:
-    """name: `in process`, `own process` or `fallback` (in process, in padded batches)."""
+    """name: `in process`, `own process`, or in process with all that may save work (`sharing`) or
+    with padded batches (`fallback`)."""
+    sharing = name == "sharing"
     rust = Rust.from_file(str(folder / "tokenizer.json"))
     config = DistConfig(
         folder,
@@ -62,6 +64,9 @@ def dist_subject(name: str, folder: Path) -> Subject:
         kv_blocks=KV_BLOCKS,
         threads=1,
         runtime="generate" if name == "fallback" else "auto",
+        prefix_cache=sharing,
+        speculative_tokens=4 if sharing else 0,
+        speculative_ngram=1,
     )
     in_process = name != "own process"
     return Subject(

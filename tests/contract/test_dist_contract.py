@@ -1,5 +1,5 @@
-"""LMI-Dist keeps the contract of `lmi.core`: in this process, in one of its own, and where it falls
-back on padded batches."""
+"""LMI-Dist keeps the contract of `lmi.core`: in this process, with shared blocks and guessed tokens,
+in a process of its own, and where it falls back on padded batches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contract.suite import CHECKS, Check
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
-@pytest.fixture(scope="module", params=["in process", "own process", "fallback"])
+@pytest.fixture(scope="module", params=["in process", "sharing", "own process", "fallback"])
 def subject(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Subject:
     return dist_subject(request.param, write_model(tmp_path_factory.mktemp("llama")))
 
