@@ -4,6 +4,7 @@ One shared library per instruction set, without Python's headers: it is loaded w
 a compiler the package installs all the same, and LMI-Dist computes with torch.
 """
 
+import os
 import platform
 from pathlib import Path
 
@@ -20,11 +21,17 @@ FLAGS = [
     *("-std=c++17", "-O3", "-g0", "-fvisibility=hidden", "-pthread"),
     # A fused multiply-add where the processor has one; NaN and infinity keep their meaning.
     *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
+    # GCC's own header of AVX-512 is what it warns of.
+    "-Wno-maybe-uninitialized",
 ]
 
 
 class BuildLibraries(build_ext):
     """Names the files after the instruction set only: no version of Python is in them."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
 
     def get_ext_filename(self, fullname):
         return str(Path(*fullname.split(".")[:-1], fullname.rpartition(".")[2] + ".so"))

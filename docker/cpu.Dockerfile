@@ -17,12 +17,13 @@ RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
 FROM python AS build
 ARG DEBIAN_FRONTEND=noninteractive
 RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build \
-    apt-get update && apt-get install -y --no-install-recommends python3-venv
+    apt-get update && apt-get install -y --no-install-recommends g++ python3-venv
 WORKDIR /opt/lmi
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY locks locks
 COPY tools/setup.py tools/setup.py
 COPY lmi/__init__.py lmi/__init__.py
+COPY lmi/dist/native lmi/dist/native
 # A running container can't write beside the sources: the byte code is made here. Its time-out is
 # raised from 60 s a file, which a busy builder may need.
 ARG TORCH_LINKS=

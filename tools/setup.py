@@ -5,7 +5,8 @@ Only the standard library, and any Python 3 may run it: it finds a CPython that 
 supports, makes the environment, installs uv into it and lets uv install the locked set. A stamp
 with the locks' digest makes the second call cost nothing. Torch comes in the cheapest form the
 machine can reach: a folder or index of CPU wheels named in LMI_TORCH_LINKS, else the index that uv
-picks for this machine's GPU (or its lack of one), else PyPI.
+picks for this machine's GPU (or its lack of one), else PyPI. The C++ library is built anew when one
+of its sources changed; without a compiler there is none, and LMI-Dist computes with torch.
 """
 
 import hashlib
@@ -23,6 +24,8 @@ TESTED = (3, 11)
 UNTESTED = (3, 12)
 SETS = ("serve", "test")
 LOCKS = ("locks/serve.txt", "locks/test.txt", "locks/torch.txt")
+NATIVE = ROOT / "lmi" / "dist" / "native"
+NATIVE_STAMP = VENV / ".lmi-native"
 
 
 def say(text: str) -> None:
@@ -111,6 +114,34 @@ def install_torch(uv: "list[str]") -> None:
         must(*install, "--no-deps", "-r", str(lock))
 
 
+def digest_of(paths: "list[Path]") -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def native_digest() -> str:
+    sources = [path for path in NATIVE.iterdir() if path.suffix in (".cpp", ".h")]
+    return digest_of([ROOT / "setup.py", *sorted(sources)])
+
+
+def has_native(digest: str) -> bool:
+    return NATIVE_STAMP.exists() and NATIVE_STAMP.read_text() == digest
+
+
+def say_native() -> None:
+    if any(NATIVE.glob("*.so")):
+        return
+    say("the C++ library is not built: LMI-Dist will compute with torch, several times slower")
+    say("with a C++ compiler (on Debian and Ubuntu: apt-get install g++), remove .venv/.lmi-native")
+
+
+def build_native(digest: str) -> None:
+    """Needs no registry: the environment's own setuptools compiles in place."""
+    say("building the C++ library")
+    must(str(PYTHON), "setup.py", "--quiet", "build_ext", "--inplace")
+    NATIVE_STAMP.write_text(digest)
+    say_native()
+
+
 def main() -> None:
     if len(sys.argv) != 2 or sys.argv[1] not in SETS:
         fail(f"usage: python3 tools/setup.py {'|'.join(SETS)}")
@@ -127,13 +158,13 @@ def main() -> None:
     if version not in (TESTED, UNTESTED):
         fail(f".venv holds Python {version[0]}.{version[1]}: remove .venv and try again")
     lock = f"locks/{wanted}.txt"
-    digest = hashlib.sha256(
-        b"".join((ROOT / n).read_bytes() for n in ("pyproject.toml", *sorted(LOCKS)))
-    )
     # The test set holds the serve set, so its stamp satisfies both.
     stamps = [VENV / f".lmi-{name}" for name in SETS if name in (wanted, "test")]
-    current = digest.hexdigest()
+    current = digest_of([ROOT / name for name in ("pyproject.toml", *sorted(LOCKS))])
+    native = native_digest()
     if any(stamp.exists() and stamp.read_text() == current for stamp in stamps):
+        if not has_native(native):
+            build_native(native)
         return
     if run(str(PYTHON), "-m", "uv", "--version") != 0:
         must(str(PYTHON), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "uv")
@@ -143,6 +174,8 @@ def main() -> None:
         *uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--require-hashes", "-r", lock
     )
     must(*uv, "pip", "install", "--python", str(PYTHON), "--no-deps", "--quiet", "-e", ".")
+    NATIVE_STAMP.write_text(native)
+    say_native()
     (VENV / f".lmi-{wanted}").write_text(current)
     say(f"the {wanted} set is installed ({time.monotonic() - started:.0f} s)")
 
