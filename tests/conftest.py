@@ -18,14 +18,17 @@ IMPORT_TORCH = frozenset(
         "gpu",
         "tokens",
         "unit/dist/test_attention.py",
+        "unit/dist/test_collectives.py",
         "unit/dist/test_core.py",
         "unit/dist/test_core_sharing.py",
+        "unit/dist/test_cuda_graphs.py",
         "unit/dist/test_decoder.py",
         "unit/dist/test_linear.py",
         "unit/dist/test_loader.py",
         "unit/dist/test_low_bit_weight.py",
         "unit/dist/test_native_kernels.py",
         "unit/dist/test_sampling.py",
+        "unit/dist/test_triton_compiles.py",
         "unit/dist/triton_interpreted",
     )
 )

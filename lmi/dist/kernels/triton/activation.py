@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -20,7 +20,7 @@ def silu_mul(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 @triton.jit
-def _silu_mul(gate_up: Any, out: Any, WIDTH: tl.constexpr, TILE: tl.constexpr) -> None:
+def _silu_mul(gate_up: tl.tensor, out: tl.tensor, WIDTH: tl.constexpr, TILE: tl.constexpr) -> None:
     row = tl.program_id(0).to(tl.int64)
     number = tl.program_id(1) * TILE + tl.arange(0, TILE)
     inside = number < WIDTH

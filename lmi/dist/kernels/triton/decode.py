@@ -11,7 +11,7 @@ leave their states in memory for a second kernel to join. Sources: Kwon et al., 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -109,7 +109,7 @@ def decode_attention(
 
 
 @triton.jit
-def _visible(spans: Any, sequence: Any, WINDOW: tl.constexpr) -> Any:
+def _visible(spans: tl.tensor, sequence: tl.tensor, WINDOW: tl.constexpr) -> tl.tensor:
     """(row, first token that it sees, its sequence's tokens)."""
     row = tl.load(spans + sequence * 3)
     tokens = tl.load(spans + sequence * 3 + 2)
@@ -121,9 +121,10 @@ def _visible(spans: Any, sequence: Any, WINDOW: tl.constexpr) -> Any:
 
 @triton.jit
 def _load_query(
-    query: Any, row: Any, head: Any, KV: tl.constexpr, GROUP: tl.constexpr,
-    GROUP_TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
-) -> Any:  # fmt: skip
+    query: tl.tensor, row: tl.tensor, head: tl.tensor,
+    KV: tl.constexpr, GROUP: tl.constexpr, GROUP_TILE: tl.constexpr, SIZE: tl.constexpr,
+    SIZE_TILE: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """The queries (group, size) that read one KV head, with where they are and which exist."""
     member = tl.arange(0, GROUP_TILE)
     number = tl.arange(0, SIZE_TILE)
@@ -135,11 +136,11 @@ def _load_query(
 
 @triton.jit
 def _attend_part(
-    queries: Any, keys: Any, values: Any, table: Any, part: Any, first: Any, tokens: Any, head: Any,
-    scale: Any,
+    queries: tl.tensor, keys: tl.tensor, values: tl.tensor, table: tl.tensor, part: tl.tensor,
+    first: tl.tensor, tokens: tl.tensor, head: tl.tensor, scale: tl.tensor,
     KV: tl.constexpr, GROUP_TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
     BLOCK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr,
-) -> Any:  # fmt: skip
+) -> tl.tensor:  # fmt: skip
     """The softmax state over the visible tokens of one partition."""
     best, total, mixed = start(GROUP_TILE, SIZE_TILE)
     low = tl.maximum(part * PART, first // TILE * TILE)
@@ -157,8 +158,8 @@ def _attend_part(
 
 @triton.jit(do_not_specialize=["table_stride"])
 def _attend_whole(
-    query: Any, out: Any, keys: Any, values: Any, spans: Any, tables: Any, table_stride: Any,
-    scale: Any,
+    query: tl.tensor, out: tl.tensor, keys: tl.tensor, values: tl.tensor, spans: tl.tensor,
+    tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
     WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
     TILE: tl.constexpr,
@@ -180,8 +181,9 @@ def _attend_whole(
 
 @triton.jit(do_not_specialize=["table_stride", "partitions"])
 def _attend_parts(
-    query: Any, mixed_out: Any, sums_out: Any, keys: Any, values: Any, spans: Any, tables: Any,
-    table_stride: Any, scale: Any, partitions: Any,
+    query: tl.tensor, mixed_out: tl.tensor, sums_out: tl.tensor, keys: tl.tensor, values: tl.tensor,
+    spans: tl.tensor, tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
+    partitions: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
     WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
     TILE: tl.constexpr,
@@ -208,7 +210,8 @@ def _attend_parts(
 
 @triton.jit(do_not_specialize=["partitions"])
 def _join_parts(
-    mixed_in: Any, sums_in: Any, out: Any, spans: Any, partitions: Any,
+    mixed_in: tl.tensor, sums_in: tl.tensor, out: tl.tensor, spans: tl.tensor,
+    partitions: tl.tensor,
     QUERY: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr, WINDOW: tl.constexpr,
     PART: tl.constexpr,
 ) -> None:  # fmt: skip

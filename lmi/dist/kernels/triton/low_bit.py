@@ -8,7 +8,7 @@ holds all 8-bit numbers exactly. One simple tile per dtype: for correctness and 
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -80,8 +80,8 @@ def _round_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 @triton.jit
 def _low_bit_product(
-    rows: Any, values: Any, scales: Any, zeros: Any, order: Any, bias: Any, row_scales: Any,
-    out: Any, count: Any, middle: Any,
+    rows: tl.tensor, values: tl.tensor, scales: tl.tensor, zeros: tl.tensor, order: tl.tensor,
+    bias: tl.tensor, row_scales: tl.tensor, out: tl.tensor, count: tl.tensor, middle: tl.tensor,
     IN: tl.constexpr, OUT: tl.constexpr, GROUPS: tl.constexpr, NIBBLES: tl.constexpr,
     ZEROS: tl.constexpr, ORDER: tl.constexpr, BIAS: tl.constexpr, ROW_SCALES: tl.constexpr,
     TILE_ROWS: tl.constexpr, TILE_OUT: tl.constexpr, TILE_IN: tl.constexpr,

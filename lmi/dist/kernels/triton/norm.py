@@ -5,7 +5,7 @@ Source: Zhang and Sennrich, "Root mean square layer normalization" (2019).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -32,7 +32,7 @@ def rms_norm(
 
 @triton.jit
 def _rms_norm(
-    rows: Any, delta: Any, weight: Any, out: Any, epsilon: Any,
+    rows: tl.tensor, delta: tl.tensor, weight: tl.tensor, out: tl.tensor, epsilon: tl.tensor,
     HIDDEN: tl.constexpr, TILE: tl.constexpr, ADD: tl.constexpr,
 ) -> None:  # fmt: skip
     number = tl.arange(0, TILE)

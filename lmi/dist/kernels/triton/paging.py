@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -30,9 +30,9 @@ def tile_tokens(size: int, dtype: torch.dtype) -> int:
 
 @triton.jit
 def token_offsets(
-    table: Any, tokens: Any, there: Any, head: Any, BLOCK: tl.constexpr, KV: tl.constexpr,
-    SIZE: tl.constexpr,
-) -> Any:  # fmt: skip
+    table: tl.tensor, tokens: tl.tensor, there: tl.tensor, head: tl.tensor,
+    BLOCK: tl.constexpr, KV: tl.constexpr, SIZE: tl.constexpr,
+) -> tl.tensor:  # fmt: skip
     """Where a head of each token starts in the cache, in numbers; 64 bits, since a cache may hold
     more than 2**31. tokens: positions; there: which of them exist."""
     block = tl.load(table + tokens // BLOCK, mask=there, other=0).to(tl.int64)
@@ -41,9 +41,9 @@ def token_offsets(
 
 @triton.jit
 def score_tile(
-    query: Any, keys: Any, offsets: Any, there: Any, scale: Any,
+    query: tl.tensor, keys: tl.tensor, offsets: tl.tensor, there: tl.tensor, scale: tl.tensor,
     QUERIES: tl.constexpr, TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
-) -> Any:  # fmt: skip
+) -> tl.tensor:  # fmt: skip
     """Scores (queries, tokens) of a tile of tokens: scale * query . key."""
     numbers = tl.arange(0, SIZE_TILE)
     inside = (numbers < SIZE)[:, None] & there[None, :]
@@ -54,8 +54,12 @@ def score_tile(
 
 @triton.jit
 def value_tile(
-    values: Any, offsets: Any, there: Any, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr
-) -> Any:
+    values: tl.tensor,
+    offsets: tl.tensor,
+    there: tl.tensor,
+    SIZE: tl.constexpr,
+    SIZE_TILE: tl.constexpr,
+) -> tl.tensor:
     """Values (tokens, size) of a tile of tokens; 0 where there is none, so that what lies in a
     block beyond a sequence's end never enters a product."""
     numbers = tl.arange(0, SIZE_TILE)

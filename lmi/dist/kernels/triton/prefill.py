@@ -8,7 +8,7 @@ on how its prompt was cut into chunks. Source: Dao, FlashAttention-2 (2023).
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -25,7 +25,10 @@ from lmi.dist.kernels.triton.paging import (
 from lmi.dist.kernels.triton.softmax import LOG2_E, add_tile, finish, start
 from lmi.dist.kv import LayerCache
 
-_TILE_QUERIES: Final = 64  # rows times heads of the group in one program
+# Bytes of queries (rows times heads of the group) in one program, beside the tiles of keys and
+# values; and the most queries, for the registers.
+_QUERY_BYTES: Final = 16 * 1024
+_MOST_QUERIES: Final = 64
 
 
 def prefill_attention(
@@ -45,14 +48,16 @@ def prefill_attention(
     """
     group = heads.query // heads.kv
     group_tile = triton.next_power_of_2(group)
-    rows = max(1, _TILE_QUERIES // group_tile)
-    # Row tiles stand first in the grid: only its first dimension may exceed 65,535.
+    size_tile = padded(heads.size)
+    queries = min(_MOST_QUERIES, _QUERY_BYTES // (size_tile * query.element_size()))
+    rows = max(1, queries // group_tile)
+    # Tiles of rows stand first in the grid: only its first dimension may exceed 65,535.
     grid = (triton.cdiv(longest, rows), heads.kv, spans.shape[0])
     _attend_rows[grid](
         query, out, cache.keys, cache.values, spans, tables, tables.stride(0),
         heads.scaling * LOG2_E,
         KV=heads.kv, GROUP=group, GROUP_TILE=group_tile, QUERIES=max(16, rows * group_tile),
-        SIZE=heads.size, SIZE_TILE=padded(heads.size), WINDOW=heads.window or 0,
+        SIZE=heads.size, SIZE_TILE=size_tile, WINDOW=heads.window or 0,
         BLOCK=cache.keys.shape[1], TILE=tile_tokens(heads.size, cache.keys.dtype), ROWS=rows,
         num_warps=4, num_stages=2,
     )  # fmt: skip
@@ -60,8 +65,8 @@ def prefill_attention(
 
 @triton.jit(do_not_specialize=["table_stride"])
 def _attend_rows(
-    query: Any, out: Any, keys: Any, values: Any, spans: Any, tables: Any, table_stride: Any,
-    scale: Any,
+    query: tl.tensor, out: tl.tensor, keys: tl.tensor, values: tl.tensor, spans: tl.tensor,
+    tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, GROUP_TILE: tl.constexpr, QUERIES: tl.constexpr,
     SIZE: tl.constexpr, SIZE_TILE: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr,
     TILE: tl.constexpr, ROWS: tl.constexpr,

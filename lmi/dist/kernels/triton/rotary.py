@@ -5,7 +5,7 @@ Source: Su et al., RoFormer (2021), in halves as Llama rotates.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -47,7 +47,7 @@ def rotate_and_write(
 
 
 @triton.jit
-def _normed(wide: Any, scale: Any, weight: Any, dtype: tl.constexpr) -> Any:
+def _normed(wide: tl.tensor, scale: tl.tensor, weight: tl.tensor, dtype: tl.constexpr) -> tl.tensor:
     """A norm's output as the plain kernels round it, widened again."""
     rounded = (wide * scale).to(dtype).to(tl.float32)
     return (rounded * weight.to(dtype).to(tl.float32)).to(dtype).to(tl.float32)
@@ -55,8 +55,9 @@ def _normed(wide: Any, scale: Any, weight: Any, dtype: tl.constexpr) -> Any:
 
 @triton.jit
 def _rotate(
-    qkv: Any, rope: Any, positions: Any, slots: Any, query: Any, keys: Any, values: Any,
-    query_norm: Any, key_norm: Any, epsilon: Any,
+    qkv: tl.tensor, rope: tl.tensor, positions: tl.tensor, slots: tl.tensor, query: tl.tensor,
+    keys: tl.tensor, values: tl.tensor, query_norm: tl.tensor, key_norm: tl.tensor,
+    epsilon: tl.tensor,
     QUERY: tl.constexpr, KV: tl.constexpr, SIZE: tl.constexpr, ROTARY: tl.constexpr,
     SIZE_TILE: tl.constexpr, HEADS_TILE: tl.constexpr, QUERY_NORM: tl.constexpr,
     KEY_NORM: tl.constexpr,

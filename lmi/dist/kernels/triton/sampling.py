@@ -8,7 +8,7 @@ does not depend on the rows beside it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import torch
 import triton
@@ -56,8 +56,13 @@ def draw(
 
 @triton.jit
 def _load_chunk(
-    logits: Any, stride: Any, row: Any, chunk: Any, VOCABULARY: tl.constexpr, CHUNK: tl.constexpr
-) -> Any:
+    logits: tl.tensor,
+    stride: tl.tensor,
+    row: tl.tensor,
+    chunk: tl.tensor,
+    VOCABULARY: tl.constexpr,
+    CHUNK: tl.constexpr,
+) -> tl.tensor:
     """(ids, logits in float32) of a chunk; -inf beyond the vocabulary."""
     ids = chunk * CHUNK + tl.arange(0, CHUNK)
     found = tl.load(
@@ -67,7 +72,7 @@ def _load_chunk(
 
 
 @triton.jit
-def _maximum(numbers: Any) -> Any:
+def _maximum(numbers: tl.tensor) -> tl.tensor:
     """The largest, or NaN if one of them is NaN (a maximum may drop NaN, by the hardware)."""
     broken = tl.max((numbers != numbers).to(tl.int32), axis=0) > 0
     best = tl.max(tl.where(numbers != numbers, float("-inf"), numbers), axis=0)
@@ -75,13 +80,13 @@ def _maximum(numbers: Any) -> Any:
 
 
 @triton.jit
-def _is_finite(number: Any) -> Any:
+def _is_finite(number: tl.tensor) -> tl.tensor:
     return (number == number) & (tl.abs(number) != float("inf"))
 
 
 @triton.jit(do_not_specialize=["stride"])
 def _largest_of_chunk(
-    logits: Any, best: Any, ids_out: Any, stride: Any,
+    logits: tl.tensor, best: tl.tensor, ids_out: tl.tensor, stride: tl.tensor,
     VOCABULARY: tl.constexpr, CHUNK: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0)
@@ -95,7 +100,7 @@ def _largest_of_chunk(
 
 @triton.jit
 def _largest_of_row(
-    best: Any, ids: Any, out: Any, CHUNKS: tl.constexpr, TILE: tl.constexpr
+    best: tl.tensor, ids: tl.tensor, out: tl.tensor, CHUNKS: tl.constexpr, TILE: tl.constexpr
 ) -> None:
     row = tl.program_id(0)
     chunk = tl.arange(0, TILE)
@@ -108,7 +113,7 @@ def _largest_of_row(
 
 
 @triton.jit
-def _weights(numbers: Any, largest: Any, heat: Any) -> Any:
+def _weights(numbers: tl.tensor, largest: tl.tensor, heat: tl.tensor) -> tl.tensor:
     """exp((numbers - largest) / heat) in float64; the difference first: a small temperature can't
     overflow then."""
     return tl.exp((numbers - largest) / heat).to(tl.float64)
@@ -116,7 +121,7 @@ def _weights(numbers: Any, largest: Any, heat: Any) -> Any:
 
 @triton.jit(do_not_specialize=["stride"])
 def _mass_of_chunk(
-    logits: Any, heat: Any, best: Any, mass: Any, stride: Any,
+    logits: tl.tensor, heat: tl.tensor, best: tl.tensor, mass: tl.tensor, stride: tl.tensor,
     VOCABULARY: tl.constexpr, CHUNK: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0)
@@ -131,7 +136,8 @@ def _mass_of_chunk(
 
 @triton.jit(do_not_specialize=["stride"])
 def _invert(
-    logits: Any, heat: Any, uniform: Any, best: Any, mass: Any, out: Any, stride: Any,
+    logits: tl.tensor, heat: tl.tensor, uniform: tl.tensor, best: tl.tensor, mass: tl.tensor,
+    out: tl.tensor, stride: tl.tensor,
     VOCABULARY: tl.constexpr, CHUNK: tl.constexpr, CHUNKS: tl.constexpr, TILE: tl.constexpr,
 ) -> None:  # fmt: skip
     row = tl.program_id(0)

@@ -9,7 +9,7 @@ Gimelshein, "Online normalizer calculation for softmax" (2018); Dao et al., Flas
 from __future__ import annotations
 
 import math
-from typing import Any, Final
+from typing import Final
 
 import triton
 import triton.language as tl
@@ -20,20 +20,22 @@ LOG2_E: Final = math.log2(math.e)  # multiplied into the scaling of scores on th
 
 
 @triton.jit
-def start(QUERIES: tl.constexpr, SIZE: tl.constexpr) -> Any:
+def start(QUERIES: tl.constexpr, SIZE: tl.constexpr) -> tl.tensor:
     """The state before any token."""
     best = tl.full((QUERIES,), float("-inf"), tl.float32)
     return best, tl.zeros((QUERIES,), tl.float32), tl.zeros((QUERIES, SIZE), tl.float32)
 
 
 @triton.jit
-def _anchor(best: Any) -> Any:
+def _anchor(best: tl.tensor) -> tl.tensor:
     """`best`, but 0 for a query that has seen nothing: -inf - -inf would be NaN."""
     return tl.where(best == float("-inf"), 0.0, best)
 
 
 @triton.jit
-def add_tile(scores: Any, values: Any, best: Any, total: Any, mixed: Any) -> Any:
+def add_tile(
+    scores: tl.tensor, values: tl.tensor, best: tl.tensor, total: tl.tensor, mixed: tl.tensor
+) -> tl.tensor:
     """The state with a tile of tokens: scores (queries, tokens), -inf where hidden; values (tokens,
     size). A tile that is hidden from a query leaves that query's state as it was, bit for bit."""
     higher = tl.maximum(best, tl.max(scores, axis=1))
@@ -46,7 +48,14 @@ def add_tile(scores: Any, values: Any, best: Any, total: Any, mixed: Any) -> Any
 
 
 @triton.jit
-def join(best: Any, total: Any, mixed: Any, best2: Any, total2: Any, mixed2: Any) -> Any:
+def join(
+    best: tl.tensor,
+    total: tl.tensor,
+    mixed: tl.tensor,
+    best2: tl.tensor,
+    total2: tl.tensor,
+    mixed2: tl.tensor,
+) -> tl.tensor:
     """The state of both parts together. The fused multiply-adds are spelled out, so that every
     kernel that joins the same parts in the same order gets the same bits."""
     higher = tl.maximum(best, best2)
@@ -63,6 +72,6 @@ def join(best: Any, total: Any, mixed: Any, best2: Any, total2: Any, mixed2: Any
 
 
 @triton.jit
-def finish(total: Any, mixed: Any) -> Any:
+def finish(total: tl.tensor, mixed: tl.tensor) -> tl.tensor:
     """The attention's output; 0 for a query that saw no token."""
     return mixed / tl.where(total == 0.0, 1.0, total)[:, None]
