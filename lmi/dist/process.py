@@ -25,6 +25,7 @@ from lmi.dist.engine import engine_stats, silent
 from lmi.dist.front import Front
 from lmi.dist.job import Job
 from lmi.dist.messages import CoreStats
+from lmi.dist.parallel.degrees import check
 from lmi.dist.parallel.launch import launcher_for
 from lmi.dist.wire import (
     Cancel,
@@ -76,9 +77,12 @@ class ProcessEngine:
         `seconds`; no process is left behind then.
         """
         ranks = config.tensor_parallel
+        if core is None:
+            core = CORE if ranks == 1 else RANK
+            check(config)
         launcher = launcher_for(ranks, mpirun, os.environ)
         with ExitStack() as on_failure:
-            job = Job(Start(config, core or (CORE if ranks == 1 else RANK)), ranks, launcher)
+            job = Job(Start(config, core), ranks, launcher)
             on_failure.callback(job.close, grace=0.0)
             tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
             info = _await_ready(job, progress, seconds)

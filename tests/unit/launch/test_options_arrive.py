@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,12 +99,24 @@ def test_an_option_arrives(key: str) -> None:
     assert seen(spec_of(**{key: text})) != seen(spec_of())
 
 
-@pytest.mark.parametrize("text", ["1", "max"])
-def test_one_device_is_what_a_degree_of_one_and_max_mean(text: str) -> None:
+@pytest.mark.parametrize("text", ["1", "2", "max"])
+def test_the_degree_of_a_model_that_is_not_here_yet_is_looked_at_later(text: str) -> None:
     preflight(resolution_of(**{"option.tensor_parallel_degree": text}))
 
 
-def test_more_ranks_than_the_engine_has_are_refused_with_origin_and_what_works() -> None:
-    with pytest.raises(ConfigError, match="expected 1, or max") as refused:
-        preflight(resolution_of(**{"option.tensor_parallel_degree": "2"}))
+def test_a_degree_that_does_not_divide_a_model_is_refused_with_origin_and_what_works(
+    tmp_path: Path,
+) -> None:
+    size = {"vocab_size": 8, "hidden_size": 36, "num_hidden_layers": 1, "intermediate_size": 36}
+    heads = {"num_attention_heads": 9, "num_key_value_heads": 3, "max_position_embeddings": 64}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", **size, **heads}))
+    options = {"option.model_id": str(tmp_path), "option.tensor_parallel_degree": "2"}
+    with pytest.raises(ConfigError, match=r"9 heads and 3 KV heads .* expected 1 or 3") as refused:
+        preflight(resolution_of(**options))
     assert "--set option.tensor_parallel_degree" in refused.value.source
+
+
+def test_engines_with_one_device_refuse_a_degree() -> None:
+    options = {"engine": "echo", "option.tensor_parallel_degree": "2"}
+    with pytest.raises(ConfigError, match="expected 1"):
+        preflight(resolution_of(**options))
