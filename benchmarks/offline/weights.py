@@ -100,6 +100,7 @@ SHAPES: Final[Mapping[str, Shape]] = {
         Shape("llama-100m-16k", "llama", 32_000, 768, 2048, 12, 12, 4, 16_384),
         # Seconds on any machine.
         Shape("llama-tiny", "llama", 4_000, 256, 512, 4, 4, 2, 2048),
+        Shape("qwen2-tiny", "qwen2", 4_000, 256, 512, 4, 4, 2, 2048, qkv_bias=True),
     )
 }
 
@@ -118,7 +119,7 @@ def write(shape: Shape, dtype: str, home: Path, seed: int = 0) -> Path:
     tensors = {}
     for name, size in shape.tensors():
         tensor = torch.ones(size)
-        if "norm" not in name:
+        if "norm" not in name:  # those stay 1
             tensor.normal_(0.0, SCALE, generator=generator)
         tensors[name] = tensor.to(getattr(torch, dtype))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
