@@ -15,9 +15,11 @@ from lmi.core import EngineDead, EngineError, EngineInfo, LmiError, OutOfMemory
 from lmi.dist import admission
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
+from lmi.dist.cuda_graphs import graphed
 from lmi.dist.device import free_memory
+from lmi.dist.gpu_memory import measure_budget
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
-from lmi.dist.model import ModelFacts
+from lmi.dist.model import ModelFacts, PagedModel
 from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
 from lmi.dist.parallel.memory import least_free
 from lmi.dist.plan import Plan, Segment
@@ -27,7 +29,7 @@ from lmi.dist.runtimes import Progress, load_model
 from lmi.dist.sampling import Sampled, Sampler
 from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
-from lmi.dist.sizing import CUDA_SHARE, HOST_SHARE, Size, size_cache
+from lmi.dist.sizing import HOST_SHARE, Size, size_cache
 from lmi.dist.speculate import NgramGuesser, NoGuesser
 
 __all__ = ["DistConfig", "EngineCore", "Progress"]
@@ -60,13 +62,13 @@ class EngineCore:
             torch.set_num_threads(config.threads)
         model = load_model(config, progress, collective)
         facts = model.facts
-        size = _size(config, facts, collective)
+        size = _size(config, model, collective)
         progress("warm up", 0, 1)
         self._alone = collective is None
         self._facts = facts
         self._max_model_len = size.max_model_len
         self._runner = Runner(
-            model,
+            graphed(model, config, size.max_model_len, alone=self._alone),
             blocks=size.blocks,
             block_size=config.block_size,
             max_batch=config.max_batch,
@@ -284,15 +286,21 @@ def _scheduler(config: DistConfig, size: Size) -> Scheduler:
     )
 
 
-def _size(config: DistConfig, facts: ModelFacts, collective: Collective | None) -> Size:
-    device = facts.device
+def _size(config: DistConfig, model: PagedModel, collective: Collective | None) -> Size:
+    facts = model.facts
+    if facts.device.type == "cuda":
+        free, share = measure_budget(model, config), 1.0
+    else:
+        free, share = free_memory(facts.device), HOST_SHARE
+    if collective is not None:
+        free = least_free(free, facts.device, collective)
     return size_cache(
         config,
         model_len=facts.model_len,
         note=facts.length_note,
         bytes_per_token=facts.bytes_per_token,
-        free_bytes=free_memory(device) if collective is None else least_free(device, collective),
-        share=CUDA_SHARE if device.type == "cuda" else HOST_SHARE,
+        free_bytes=free,
+        share=share,
     )
 
 

@@ -19,9 +19,11 @@ from typing import Final, Protocol
 import torch
 
 from lmi.dist.batch import StepBatch
+from lmi.dist.config import DistConfig
+from lmi.dist.decoder.decoder import Decoder
 from lmi.dist.kernels.base import Segments
 from lmi.dist.kv import LayerCache
-from lmi.dist.model import ModelFacts, Reference
+from lmi.dist.model import PagedModel, Reference
 
 # Runs before a capture: kernels compile and libraries set up their workspaces in the first.
 _WARM_UPS: Final = 2
@@ -43,29 +45,32 @@ class Replay(Protocol):
 Capture = Callable[[Callable[[], torch.Tensor]], Replay]
 
 
-class GraphModel(Protocol):
-    """A `lmi.dist.model.PagedModel` whose forward pass can be called over given tensors."""
+def graphed(
+    model: PagedModel, config: DistConfig, max_model_len: int, *, alone: bool
+) -> PagedModel:
+    """The model with its decode steps as graphs, or as it is where that can't be.
 
-    facts: ModelFacts
-
-    def attach(self, caches: Sequence[LayerCache]) -> None:
-        """See `PagedModel`."""
-
-    def logits(self, batch: StepBatch) -> torch.Tensor:
-        """See `PagedModel`."""
-
-    def reference(self) -> Reference | None:
-        """See `PagedModel`."""
-
-    def forward(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor,
-        slots: torch.Tensor,
-        wanted: torch.Tensor,
-        segments: Segments,
-    ) -> torch.Tensor:
-        """ids, positions, slots (rows) int64; wanted: the rows whose logits are returned."""
+    It can for our own decoder over Triton's kernels on a CUDA device, unless the steps of a layer
+    depend on its numbers (a mixture of experts). alone: without other ranks, whose collectives may
+    wait on the host.
+    """
+    if not (
+        config.cuda_graphs
+        and alone
+        and isinstance(model, Decoder)
+        and model.facts.kernels is not None
+        and model.facts.kernels.name == "triton"
+        and model.facts.device.type == "cuda"
+        and not model.asks_the_host
+    ):
+        return model
+    return GraphedModel(
+        model,
+        max_batch=config.max_batch,
+        blocks_per_sequence=-(-max_model_len // config.block_size),
+        block_size=config.block_size,
+        capture=CudaCapture(model.facts.device),
+    )
 
 
 def capture_sizes(max_batch: int) -> list[int]:
@@ -127,7 +132,7 @@ class GraphedModel:
 
     def __init__(
         self,
-        model: GraphModel,
+        model: Decoder,
         *,
         max_batch: int,
         blocks_per_sequence: int,

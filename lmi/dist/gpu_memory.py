@@ -67,7 +67,8 @@ def heaviest_prompts(config: DistConfig, model_len: int) -> list[int]:
 
 def run_heaviest_step(model: PagedModel, config: DistConfig) -> int:
     """Run `heaviest_prompts` in one step over a cache just large enough; the rows of logits."""
-    prompts = heaviest_prompts(config, model.facts.model_len)
+    model_len = model.facts.model_len
+    prompts = heaviest_prompts(config, min(model_len, config.max_model_len or model_len))
     max_model_len = max(prompts) + 1
     # One block beyond each prompt: a newcomer must leave as many to those that run.
     blocks = sum(-(-prompt // config.block_size) + 1 for prompt in prompts)

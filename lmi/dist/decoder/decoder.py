@@ -16,6 +16,7 @@ import torch
 from lmi.dist.batch import StepBatch
 from lmi.dist.collectives.base import Collective
 from lmi.dist.decoder.config import DecoderConfig
+from lmi.dist.decoder.mixture import Mixture
 from lmi.dist.decoder.rope import rope_table
 from lmi.dist.decoder.weights import DecoderLayer, Weights
 from lmi.dist.kernels.base import Kernels, Segments
@@ -49,6 +50,11 @@ class Decoder:
         self._caches: list[LayerCache] = []
         self._add_norm = kernels.add_rms_norm if collective is None else collective.add_rms_norm
         self._gather = collective.all_gather if collective and gathers_logits else None
+
+    @property
+    def asks_the_host(self) -> bool:
+        """Whether a step waits for numbers that were computed in it: which experts are needed."""
+        return any(isinstance(layer.mlp, Mixture) for layer in self._weights.layers)
 
     def attach(self, caches: Sequence[LayerCache]) -> None:
         """Take the KV caches."""

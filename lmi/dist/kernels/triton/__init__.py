@@ -7,6 +7,7 @@ how they are tested where there is no GPU.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import torch
 
@@ -17,13 +18,12 @@ from lmi.dist.kernels.triton.activation import silu_mul
 from lmi.dist.kernels.triton.decode import choose_splits, decode_attention
 from lmi.dist.kernels.triton.low_bit import LowBitLinear
 from lmi.dist.kernels.triton.norm import rms_norm
-from lmi.dist.kernels.triton.prefill import prefill_attention
 from lmi.dist.kernels.triton.rotary import rotate_and_write
 from lmi.dist.kernels.triton.sampling import argmax, draw
+from lmi.dist.kernels.triton.varlen import choose_prefill
 from lmi.dist.kv import LayerCache
 
-# Stands in for a GPU's multiprocessors under the interpreter.
-_INTERPRETED_PROCESSORS = 16
+_INTERPRETED_PROCESSORS: Final = 16  # stands in for a GPU's multiprocessors
 
 
 class TritonKernels:
@@ -40,6 +40,7 @@ class TritonKernels:
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.activation = dtype
         self._device = device
+        self._prefill = choose_prefill(device, dtype)
         self._processors = (
             torch.cuda.get_device_properties(device).multi_processor_count
             if device.type == "cuda"
@@ -92,9 +93,11 @@ class TritonKernels:
         out = torch.empty_like(query)
         spans, tables, start = segments.spans, segments.tables, segments.decode_start
         if start:
-            prefill_attention(
-                query, out, cache, spans[:start], tables[:start], heads, longest=segments.longest
-            )
+            # Before the decode rows: it may write all of out.
+            self._prefill(
+                query, out, cache, spans[:start], tables[:start], heads,
+                longest=segments.longest, max_tokens=segments.max_tokens,
+            )  # fmt: skip
         decoding = spans.shape[0] - start
         if decoding:
             splits = choose_splits(decoding, heads.kv, segments.max_tokens, self._processors)

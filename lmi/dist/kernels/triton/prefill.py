@@ -40,12 +40,14 @@ def prefill_attention(
     heads: Heads,
     *,
     longest: int,
+    max_tokens: int,
 ) -> None:
     """Attend all rows of each of `spans` (sequences, 3), with `tables` (sequences, width).
 
     query, out: (rows, query heads * size); the rows that spans name are written. longest: at least
-    the largest number of rows of one sequence.
+    the largest number of rows of one sequence. max_tokens: at least the largest token count.
     """
+    del max_tokens  # a program reads its own sequence's; torch's attention asks for it
     group = heads.query // heads.kv
     group_tile = triton.next_power_of_2(group)
     size_tile = padded(heads.size)
