@@ -62,6 +62,12 @@ class Checkpoint:
         _, file = self._home(name)
         return tuple(file.get_slice(name).get_shape())
 
+    def dtype_name(self, name: str) -> str:
+        """A tensor's dtype as safetensors spells it (F32, BF16, I8), without reading it."""
+        _, file = self._home(name)
+        found: str = file.get_slice(name).get_dtype()
+        return found
+
     def take(
         self,
         name: str,
