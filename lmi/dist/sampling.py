@@ -11,15 +11,14 @@ frequency penalty, temperature, top-k, top-p, min-p.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
+from lmi.dist.cumulative import invert
 from lmi.dist.penalties import Penalties
 from lmi.dist.sequence import Sequence, is_greedy, is_penalised
 from lmi.dist.truncation import is_truncated, truncate
-
-CHUNK: Final = 128  # tokens summed at once; most vocabularies are a multiple of it
 
 
 class Sampled(NamedTuple):
@@ -49,8 +48,13 @@ class PlainPicker:
     """In torch, for models that bring no kernels of ours."""
 
     def argmax(self, logits: torch.Tensor) -> torch.Tensor:
-        """See `Picker`. Which of several equal logits wins is torch's choice."""
-        best, tokens = logits.max(dim=-1)
+        """See `Picker`."""
+        if logits.device.type == "cpu":  # numpy's is vectorised
+            array = logits.float().numpy()
+            tokens = torch.from_numpy(array.argmax(axis=-1))
+        else:
+            tokens = logits.argmax(dim=-1)
+        best = logits.gather(1, tokens[:, None])[:, 0]
         return torch.where(torch.isfinite(best), tokens, -1)
 
     def draw(
@@ -156,35 +160,6 @@ def weights_of(logits: torch.Tensor, temperature: list[float]) -> torch.Tensor:
     # The largest logit becomes 0 first: a small temperature can't overflow then.
     shifted = logits.float() - logits.float().amax(dim=-1, keepdim=True)
     return shifted.div_(heat[:, None]).exp_()
-
-
-def invert(weights: torch.Tensor, uniform: list[float]) -> torch.Tensor:
-    """The ids (rows) int64 at which the cumulative weights pass a share `uniform` of their sum.
-
-    weights: (rows, vocabulary), at least 0, and one above it in each row. Summed in float64, first
-    by chunks, then in the chunk that is hit.
-    """
-    rows, vocabulary = weights.shape
-    if vocabulary % CHUNK:
-        weights = torch.nn.functional.pad(weights, (0, CHUNK - vocabulary % CHUNK))
-    chunks = weights.view(rows, -1, CHUNK)
-    cumulative = chunks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)
-    share = torch.tensor(uniform, dtype=torch.float64, device=weights.device)[:, None]
-    target = share * cumulative[:, -1:]
-    chunk = _passed(cumulative, target)
-    before = torch.where(chunk > 0, cumulative.gather(1, (chunk - 1).clamp_min(0)), 0.0)
-    hit = chunks[torch.arange(rows, device=weights.device), chunk[:, 0]].double()
-    inside = _passed(hit.cumsum(dim=-1), target - before)
-    return (chunk * CHUNK + inside)[:, 0]
-
-
-def _passed(cumulative: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """The first index (rows, 1) whose cumulative sum is above the target; the last that adds
-    anything where rounding let none be."""
-    # right=True: what adds 0 can't be hit, not even by a target of exactly 0.
-    index = torch.searchsorted(cumulative, target, right=True)
-    last = (cumulative < cumulative[:, -1:]).sum(dim=-1, keepdim=True)
-    return torch.minimum(index, last)
 
 
 def _add_logprobs(

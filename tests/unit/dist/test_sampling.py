@@ -17,9 +17,11 @@ from transformers import (
     TopPLogitsWarper,
 )
 
+from lmi.dist.cumulative import invert
 from lmi.dist.messages import CoreRequest
-from lmi.dist.sampling import Sampled, Sampler
+from lmi.dist.sampling import PlainPicker, Sampled, Sampler
 from lmi.dist.sequence import Sequence, random_of
+from lmi.dist.truncation import truncate
 
 pytestmark = pytest.mark.slow
 
@@ -201,3 +203,83 @@ def test_a_temperature_near_zero_and_huge_penalties_stay_finite() -> None:
         sequence(2, repetition_penalty=1e300, frequency_penalty=1e38, answer=9),
     ]
     assert all(s.token is not None for s in Sampler().sample(rows, crowd))
+
+
+def kept_by_definition(row: list[float], top_k: int, top_p: float, min_p: float) -> list[bool]:
+    kth = sorted(row, reverse=True)[min(top_k, len(row)) - 1] if top_k else 0.0
+    mass = sum(sorted(row, reverse=True)[: top_k or None])
+    return [
+        weight > 0
+        and weight >= kth
+        and sum(w for w in row if w > weight) < top_p * mass
+        and weight >= min_p * max(row)
+        for weight in row
+    ]
+
+
+@pytest.mark.parametrize("vocabulary", [1, 7, 128, 601, 1300])
+def test_truncation_keeps_what_its_definition_says(vocabulary: int) -> None:
+    random = Random(vocabulary)
+    options: list[tuple[int, float, float]] = [
+        (top_k, top_p, min_p)
+        for top_k in (0, 1, 40, 10**6)
+        for top_p in (1.0, 0.99, 0.5, 1e-9)
+        for min_p in (0.0, 0.25)
+        if (top_k, top_p, min_p) != (0, 1.0, 0.0)
+    ]
+    # Multiples of 1/64 add up without rounding, and many are equal.
+    rows = [[random.randrange(64) / 64 for _ in range(vocabulary)] for _ in options]
+    for row in rows:
+        row[random.randrange(vocabulary)] = 1.0
+    requests = [
+        CoreRequest(1, (1,), temperature=1.0, top_k=top_k, top_p=top_p, min_p=min_p)
+        for top_k, top_p, min_p in options
+    ]
+    together = truncate(torch.tensor(rows), requests)
+    for row, request, (top_k, top_p, min_p), found in zip(
+        rows, requests, options, together, strict=True
+    ):
+        # Of equals at the k-th place all stay, though only k count for top-p.
+        want = kept_by_definition(row, top_k, top_p, min_p)
+        assert (found > 0).tolist() == want
+        assert torch.equal(truncate(torch.tensor([row]), [request])[0], found)
+
+
+def test_inverting_never_hits_a_weight_of_zero() -> None:
+    random = Random(0)
+    for size in (1, 127, 128, 129, 1000):
+        weights = torch.zeros((1, size))
+        alive = sorted(random.sample(range(size), min(size, 5)))
+        weights[0, alive] = 1.0
+        for step, token in enumerate(alive):
+            for inside in (0.0, 0.5, 1 - 1e-9):
+                assert invert(weights, [(step + inside) / len(alive)]).tolist() == [token]
+
+
+def test_rows_of_guesses_are_sampled_as_the_tokens_they_would_be() -> None:
+    guessing, plain = (
+        sequence(seed=5, temperature=1.0, min_new_tokens=2, stop_token_ids=(3,)) for _ in range(2)
+    )
+    rows = logits(4, seed=3)
+    rows[:, 3] = 30.0  # ends the answer as soon as it may
+    together = Sampler().sample(rows.clone(), [guessing] * 4)
+    for row, result in enumerate(together):
+        (alone,) = Sampler().sample(rows[row : row + 1].clone(), [plain])
+        assert alone == result
+        plain.tokens.append(9)
+    assert [result.token == 3 for result in together] == [False, False, True, True]
+
+
+def test_the_models_own_kernels_choose_where_nothing_is_cut() -> None:
+    class Recording(PlainPicker):
+        drawn = 0
+
+        def draw(self, *given: Any) -> torch.Tensor:
+            self.drawn += len(given[1])
+            return super().draw(*given)
+
+    picker = Recording()
+    crowd = [sequence(i, temperature=1.0, seed=i, top_k=5 * (i % 2)) for i in range(6)]
+    again = [sequence(i, temperature=1.0, seed=i, top_k=5 * (i % 2)) for i in range(6)]
+    assert Sampler(picker).sample(logits(6), crowd) == Sampler().sample(logits(6), again)
+    assert picker.drawn == 3
