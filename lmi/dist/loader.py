@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +25,7 @@ from lmi.core import ModelError
 from lmi.dist.adapters import ADAPTERS, OWN_ATTENTION, adapter_of
 from lmi.dist.attention import ATTENTION_NAME, interface
 from lmi.dist.classes import generating_class
+from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.device import choose_device, choose_dtype
 from lmi.dist.linear import pack_linears, packing_works
@@ -140,15 +142,22 @@ def check_files(folder: Path) -> None:
     raise ModelError(f"{folder}: no *.safetensors file there")
 
 
-def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
-    """Read the weights, learn what the attention layers do, install adapters."""
+def load(
+    config: DistConfig,
+    model_config: Any,
+    progress: Progress,
+    collective: Collective | None = None,
+) -> Loaded:
+    """Read the weights, or this rank's share of them, and compute the model's own reference."""
     device = choose_device(config)
     text_config = model_config.get_text_config(decoder=True)
     dtype = choose_dtype(config, device, getattr(text_config, "dtype", None))
     total = sum(path.stat().st_size for path in config.model.glob("*.safetensors"))
     progress("load weights", 0, total)
     attention = OWN_ATTENTION.get(model_config.model_type, "eager")
-    model = read_weights(config, model_config, dtype, AutoModelForCausalLM, attention)
+    with _share(config, model_config, collective) as further:
+        auto = AutoModelForCausalLM
+        model = read_weights(config, model_config, dtype, auto, attention, **further)
     model = model.to(device).eval().requires_grad_(False)
     progress("load weights", total, total)
 
@@ -156,7 +165,7 @@ def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
     probe_ids = [(7 * i + 3) % vocab_size for i in range(PROBE_TOKENS)]
     ids = torch.tensor([probe_ids], device=device)
     reference = model(ids, use_cache=False).logits[0].float()
-    packs = device.type == "cpu" and packing_works(dtype)
+    packs = device.type == "cpu" and collective is None and packing_works(dtype)
     packed = pack_linears(model) if packs else 0
     signature = inspect.signature(model.forward).parameters
     return Loaded(
@@ -174,6 +183,16 @@ def load(config: DistConfig, model_config: Any, progress: Progress) -> Loaded:
         reference=reference,
         packed_linears=packed,
     )
+
+
+def _share(
+    config: DistConfig, model_config: Any, collective: Collective | None
+) -> AbstractContextManager[dict[str, Any]]:
+    if collective is None:
+        return nullcontext({})
+    from lmi.dist.parallel.hosted import divided
+
+    return divided(config, model_config, collective)
 
 
 def install_attention(loaded: Loaded, positions: int) -> None:
@@ -206,10 +225,12 @@ def read_weights(
     dtype: torch.dtype,
     auto: Any,
     attention: str | None,
+    **further: Any,
 ) -> PreTrainedModel:
     """The model of auto class `auto`, on the host. Raises ModelError, also for missing weights.
 
-    attention: a name of transformers' attention interface, None for the model's default.
+    attention: a name of transformers' attention interface, None for the model's default. further:
+    other arguments of `from_pretrained`.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -222,8 +243,17 @@ def read_weights(
             local_files_only=True,
             trust_remote_code=config.trust_remote_code,
             output_loading_info=True,
+            **further,
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+    except (
+        ImportError,  # the library of a quantisation method that is not installed
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise ModelError(
             f"{config.model}: the weights can't be read: {_one_line(error)}"
         ) from error

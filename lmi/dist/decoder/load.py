@@ -14,9 +14,10 @@ from lmi.dist.decoder.decoder import Decoder
 from lmi.dist.decoder.shard import Shard, splits_vocabulary
 from lmi.dist.decoder.weights import WeightReader
 from lmi.dist.device import choose_device, choose_dtype, dtype_named
-from lmi.dist.kernels.choose import choose_kernels, computing_threads
+from lmi.dist.kernels.choose import choose_kernels, computing_threads, widens
 from lmi.dist.kv import LayerShape
 from lmi.dist.model import ModelFacts
+from lmi.dist.quantized import reader_of
 
 Progress = Callable[[str, int, int], None]
 
@@ -30,13 +31,17 @@ def load_decoder(
 ) -> Decoder:
     """Read this rank's weights. Raises ConfigError or ModelError; may take minutes."""
     device = choose_device(config)
-    dtype = choose_dtype(config, device, dtype_named(decoder_config.dtype))
+    dtype = _dtype(config, device, dtype_named(decoder_config.dtype))
     kernels = choose_kernels(config, device, dtype)
     shard = Shard() if collective is None else Shard(collective.rank, collective.size)
     heads = shard.part(decoder_config.kv_heads, "KV heads")
     shard.part(decoder_config.heads, "heads")
+    quantized = None
+    if decoder_config.quantization is not None:
+        where = f"{config.model}/config.json: quantization_config"
+        quantized = reader_of(decoder_config.quantization, where)
     with Checkpoint(config.model) as checkpoint:
-        reader = WeightReader(decoder_config, checkpoint, kernels, shard, dtype, device)
+        reader = WeightReader(decoder_config, checkpoint, kernels, shard, dtype, device, quantized)
         weights = reader.read(progress)
     shape = LayerShape(heads[1] - heads[0], decoder_config.head_size, decoder_config.head_size)
     windows = sorted({window for window in decoder_config.windows if window is not None})
@@ -54,7 +59,10 @@ def load_decoder(
             ("runtime", "LMI-Dist's own decoder"),
             ("kernels", kernels.name),
             ("threads", str(computing_threads(config))),
-            ("weights", f"{weights.nbytes / 2**20:.0f} MiB"),
+            (
+                "weights",
+                f"{weights.nbytes / 2**20:.0f} MiB" + (f", {quantized.label}" if quantized else ""),
+            ),
             ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
         ),
     )
@@ -67,3 +75,10 @@ def load_decoder(
         positions=min(facts.model_len, config.max_model_len or facts.model_len),
         gathers_logits=splits_vocabulary(decoder_config, shard),
     )
+
+
+def _dtype(config: DistConfig, device: torch.device, checkpoint: torch.dtype | None) -> torch.dtype:
+    """For auto the checkpoint's own where that costs nothing: it moves the least memory."""
+    if config.dtype == "auto" and checkpoint is not None and widens(config, device):
+        return checkpoint
+    return choose_dtype(config, device, checkpoint)

@@ -36,6 +36,11 @@ class AwqReader:
         settings.one_of("version", "gemm", ("gemm", "GEMM"))
         return cls(settings.group_size("group_size" if "group_size" in values else "q_group_size"))
 
+    @property
+    def label(self) -> str:
+        """For the start-up log."""
+        return f"AWQ, {BITS} bits"
+
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name`, whole; None where it is not quantised. Raises ModelError."""
         layer = Layer(checkpoint, name)

@@ -74,6 +74,12 @@ class CompressedReader:
             where,
         )
 
+    @property
+    def label(self) -> str:
+        """For the start-up log."""
+        kinds = {f"W{s.bits}A{s.activation_bits or 16}": None for s in self.schemes}
+        return f"compressed-tensors, {' and '.join(kinds)}"
+
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name`, whole; None where it is not quantised. Raises ModelError."""
         layer = Layer(checkpoint, name)

@@ -16,6 +16,10 @@ from lmi.dist.quantized.gptq import GptqReader
 class Reader(Protocol):
     """Reads the layers of one quantised checkpoint."""
 
+    @property
+    def label(self) -> str:
+        """Method and bits, for the start-up log."""
+
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name` (without ".weight"), whole; None where it is not quantised.
 

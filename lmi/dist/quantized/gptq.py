@@ -50,6 +50,11 @@ class GptqReader:
             _ZERO_OFFSETS[version],
         )
 
+    @property
+    def label(self) -> str:
+        """For the start-up log."""
+        return f"GPTQ, {self.bits} bits"
+
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name`, whole; None where it is not quantised. Raises ModelError."""
         layer = Layer(checkpoint, name)
