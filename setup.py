@@ -36,13 +36,23 @@ class BuildLibraries(build_ext):
     def get_ext_filename(self, fullname):
         return str(Path(*fullname.split(".")[:-1], fullname.rpartition(".")[2] + ".so"))
 
-    def get_export_symbols(self, ext):
-        return []
+    def build_extension(self, ext):
+        # All have the same sources: each needs a folder of its own for the objects.
+        objects = self.compiler.compile(
+            ext.sources,
+            output_dir=str(Path(self.build_temp, ext.name)),
+            extra_postargs=ext.extra_compile_args,
+        )
+        self.compiler.link_shared_object(
+            objects,
+            self.get_ext_fullpath(ext.name),
+            extra_postargs=ext.extra_link_args,
+            target_lang=ext.language,
+        )
 
 
 def extension(target):
     return Extension(
-        # A dot would part a package's name.
         f"lmi.dist.native.lmi_{target}",
         sources=sorted(str(path) for path in FOLDER.glob("*.cpp")),
         depends=sorted(str(path) for path in FOLDER.glob("*.h")),

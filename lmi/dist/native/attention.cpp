@@ -26,6 +26,10 @@ constexpr int64_t kPairs = 48;
 // thread: else the joining costs more than it balances.
 constexpr int64_t kTilesPerThread = 4;
 
+// Up to so many pairs read float32 keys where they are; more copy them, because keys that stand
+// whole tokens apart fall into few places of L1.
+constexpr int64_t kDirectPairs = 4;
+
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
 int64_t padded(int64_t size) { return (size + kLanes - 1) / kLanes * kLanes; }
@@ -68,6 +72,12 @@ Ints places() {
     return lanes;
 }
 
+Floats load_some(const float* from, int count) {
+    float lanes[kLanes] = {};
+    std::copy_n(from, count, lanes);
+    return load(lanes);
+}
+
 float exponential_of(float x) { return exponential(fill(x))[0]; }
 
 // The keys and values of one block, as pointers to `width` float32 numbers each.
@@ -75,6 +85,14 @@ struct KeyBlock {
     const float* keys[kKeys];
     const float* values[kKeys];
 };
+
+// One row and head, and the places of a block that it sees.
+struct Meeting {
+    const float* query;
+    State state;
+    int64_t from, to;
+};
+constexpr int kMeetings = 4;
 
 class Batch {
 public:
@@ -221,39 +239,41 @@ private:
         int64_t key = std::max(first_key(tile.position), partition * kPartition) / kKeys * kKeys;
         for (; key < stop; key += kKeys) {
             KeyBlock block;
-            fetch<Format>(tile, head, key, std::min(kKeys, stop - key), block);
-            for (int64_t row = 0; row < tile.rows; ++row) {
-                const int64_t position = tile.position + row;
+            fetch<Format>(tile, head, key, stop, block);
+            Meeting meetings[kMeetings];
+            int count = 0;
+            for (int64_t pair = 0; pair < pairs(tile); ++pair) {
+                const int64_t row = pair / group_, position = tile.position + row;
                 const int64_t from = std::max<int64_t>(first_key(position) - key, 0);
                 const int64_t to = std::min(kKeys, position + 1 - key);
                 if (from >= to) continue;
-                for (int64_t g = 0; g < group_; ++g) {
-                    const int64_t at = (tile.first_row + row) * shape_.query_heads + head * group_ + g;
-                    absorb(query_ + at * shape_.size, block, from, to,
-                           {states + (row * group_ + g) * each});
+                const int64_t query_head = head * group_ + pair % group_;
+                const int64_t at = (tile.first_row + row) * shape_.query_heads + query_head;
+                meetings[count++] = {query_ + at * shape_.size, {states + pair * each}, from, to};
+                if (count == kMeetings) {
+                    meet(meetings, count, block);
+                    count = 0;
                 }
             }
+            meet(meetings, count, block);
         }
     }
 
-    // Pointers to the block's keys and values; numbers that are not float32, or whose heads do not
-    // fill whole vectors, are copied first. Places beyond `count` point at the last key.
+    // Pointers to the keys and values of [key, key + kKeys), of which those from `stop` on are not
+    // there: these places point at the last one. What is not float32, does not fill whole vectors
+    // or is read by many pairs is copied.
     template <class Format>
-    void fetch(const Tile& tile, int64_t head, int64_t key, int64_t count, KeyBlock& block) const {
+    void fetch(const Tile& tile, int64_t head, int64_t key, int64_t stop, KeyBlock& block) const {
         using Element = typename Format::Element;
-        const bool direct = sizeof(Element) == sizeof(float) && width_ == shape_.size;
+        const bool direct = sizeof(Element) == sizeof(float) && width_ == shape_.size &&
+                            pairs(tile) <= kDirectPairs;
         float* keys = direct ? nullptr : scratch(kKeyScratch, size_t(kKeys * width_));
         float* values = direct ? nullptr : scratch(kValueScratch, size_t(kKeys * width_));
-        for (int64_t j = 0; j < kKeys; ++j) {
-            if (j >= count) {
-                block.keys[j] = block.keys[count - 1];
-                block.values[j] = block.values[count - 1];
-                continue;
-            }
-            const int64_t token = key + j;
-            const int64_t slot = int64_t(tile.table[token / shape_.block_size]) * shape_.block_size +
-                                 token % shape_.block_size;
-            const int64_t at = (slot * shape_.kv_heads + head) * shape_.size;
+        const int64_t count = std::min(kKeys, stop - key);
+        Cursor here(*this, tile, key), ahead(*this, tile, key + kKeys);
+        for (int64_t j = 0; j < count; ++j) {
+            if (key + kKeys + j < stop) prefetch<Element>((ahead.next() + head) * shape_.size);
+            const int64_t at = (here.next() + head) * shape_.size;
             const Element* from_key = static_cast<const Element*>(shape_.keys) + at;
             const Element* from_value = static_cast<const Element*>(shape_.values) + at;
             if constexpr (sizeof(Element) == sizeof(float)) {
@@ -268,6 +288,45 @@ private:
             block.keys[j] = keys + j * width_;
             block.values[j] = values + j * width_;
         }
+        for (int64_t j = count; j < kKeys; ++j) {
+            block.keys[j] = block.keys[count - 1];
+            block.values[j] = block.values[count - 1];
+        }
+    }
+
+    // Walks over a sequence's tokens: where each one's heads begin, counted in heads. Without a
+    // division per token, which would cost more than a product of vectors.
+    class Cursor {
+    public:
+        Cursor(const Batch& batch, const Tile& tile, int64_t token)
+            : block_size_(batch.shape_.block_size), heads_(batch.shape_.kv_heads),
+              block_(tile.table + token / block_size_), offset_(token % block_size_) {}
+
+        int64_t next() {
+            const int64_t slot = *block_ * block_size_ + offset_;
+            if (++offset_ == block_size_) {
+                offset_ = 0;
+                ++block_;
+            }
+            return slot * heads_;
+        }
+
+    private:
+        const int64_t block_size_, heads_;
+        const int32_t* block_;
+        int64_t offset_;
+    };
+
+    // A head's numbers are too short a run for the processor to see the next one coming.
+    template <class Element>
+    void prefetch(int64_t at) const {
+        const char* key = reinterpret_cast<const char*>(static_cast<const Element*>(shape_.keys) + at);
+        const char* value =
+            reinterpret_cast<const char*>(static_cast<const Element*>(shape_.values) + at);
+        for (int64_t byte = 0; byte < shape_.size * int64_t(sizeof(Element)); byte += 64) {
+            __builtin_prefetch(key + byte);
+            __builtin_prefetch(value + byte);
+        }
     }
 
     template <class Format>
@@ -278,28 +337,44 @@ private:
         for (; i < width_; ++i) to[i] = 0;
     }
 
-    // One row and head meets the keys [from, to) of a block.
-    void absorb(const float* query, const KeyBlock& block, int64_t from, int64_t to,
-                State state) const {
-        float scores[kKeys];
+    // Some rows and heads meet a block. Step by step for all of them: what one waits for, the
+    // others fill.
+    void meet(const Meeting* meetings, int count, const KeyBlock& block) const {
+        alignas(64) float scores[kMeetings][kKeys];
         for (int64_t j = 0; j < kKeys; j += kLanes) {
-            const Floats found = dots(query, block.keys + j) * shape_.scaling;
-            const Ints place = places() + int32_t(j);
-            const Ints visible = (place >= int32_t(from)) & (place < int32_t(to));
-            store(scores + j, choose(visible, found, fill(-kInfinity)));
+            for (int i = 0; i < count; ++i) {
+                store(scores[i] + j, dots(meetings[i].query, block.keys + j) * shape_.scaling);
+            }
         }
+        for (int i = 0; i < count; ++i) weigh(meetings[i], scores[i]);
+        for (int i = 0; i < count; ++i) {
+            Meeting meeting = meetings[i];
+            add_values(scores[i], block, meeting.from, meeting.to, meeting.state.values());
+        }
+    }
+
+    // Turns scores into weights, and the state to the new maximum.
+    void weigh(const Meeting& meeting, float* scores) const {
+        constexpr int kVectors = int(kKeys / kLanes);
+        const bool whole = meeting.from == 0 && meeting.to == kKeys;
+        State state = meeting.state;
+        Floats weights[kVectors];
         Floats most = fill(-kInfinity);
-        for (int64_t j = 0; j < kKeys; j += kLanes) most = maximum(load(scores + j), most);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+            weights[v] = load(scores + v * kLanes);
+            if (!whole) weights[v] = choose(seen(meeting, v), weights[v], fill(-kInfinity));
+            most = maximum(weights[v], most);
+        }
         const float before = state.most();
         const float now = std::max(largest(most), before);
         Floats sums{};
-        for (int64_t j = 0; j < kKeys; j += kLanes) {
-            const Ints place = places() + int32_t(j);
-            const Ints visible = (place >= int32_t(from)) & (place < int32_t(to));
-            const Floats weight =
-                choose(visible, exponential(load(scores + j) - now), Floats{});
-            sums += weight;
-            store(scores + j, weight);
+#pragma GCC unroll 8
+        for (int v = 0; v < kVectors; ++v) {
+            weights[v] = exponential(weights[v] - now);
+            if (!whole) weights[v] = choose(seen(meeting, v), weights[v], Floats{});
+            sums += weights[v];
+            store(scores + v * kLanes, weights[v]);
         }
         if (state.seen() != 0 && now != before) {
             const float factor = exponential_of(before - now);
@@ -309,21 +384,32 @@ private:
         state.most() = now;
         state.seen() = 1;
         state.total() += sum(sums);
-        add_values(scores, block, from, to, state.values());
+    }
+
+    static Ints seen(const Meeting& meeting, int vector) {
+        const Ints place = places() + int32_t(vector * kLanes);
+        return (place >= int32_t(meeting.from)) & (place < int32_t(meeting.to));
     }
 
     // The products of a query with kLanes keys.
     Floats dots(const float* query, const float* const* keys) const {
-        Floats sums[kLanes] = {};
+        const float* key[kLanes];
+        Floats sums[kLanes];
+#pragma GCC unroll 16
+        for (int j = 0; j < kLanes; ++j) {
+            key[j] = keys[j];
+            sums[j] = Floats{};
+        }
         int64_t i = 0;
         for (; i + kLanes <= shape_.size; i += kLanes) {
             const Floats part = load(query + i);
-            for (int j = 0; j < kLanes; ++j) sums[j] += part * load(keys[j] + i);
+#pragma GCC unroll 16
+            for (int j = 0; j < kLanes; ++j) sums[j] += part * load(key[j] + i);
         }
         if (i < shape_.size) {  // the keys are padded with zeros, the query is not
-            Floats part{};
-            for (int64_t rest = i; rest < shape_.size; ++rest) part[rest - i] = query[rest];
-            for (int j = 0; j < kLanes; ++j) sums[j] += part * load(keys[j] + i);
+            const Floats part = load_some(query + i, int(shape_.size - i));
+#pragma GCC unroll 16
+            for (int j = 0; j < kLanes; ++j) sums[j] += part * load(key[j] + i);
         }
         return sum_each(sums);
     }
@@ -331,24 +417,31 @@ private:
     // values += weights times the block's values, key by key.
     void add_values(const float* weights, const KeyBlock& block, int64_t from, int64_t to,
                     float* values) const {
-        int64_t i = 0;
-        for (; i + 8 * kLanes <= width_; i += 8 * kLanes) {
-            add_span<8>(weights, block, from, to, i, values);
-        }
-        for (; i < width_; i += kLanes) add_span<1>(weights, block, from, to, i, values);
+        int64_t at = 0;
+        at = add_spans<8>(weights, block, from, to, at, values);
+        at = add_spans<4>(weights, block, from, to, at, values);
+        at = add_spans<2>(weights, block, from, to, at, values);
+        add_spans<1>(weights, block, from, to, at, values);
     }
 
+    // As many runs of `vectors` vectors as there are from `at` on; returns where the next begins.
     template <int vectors>
-    static void add_span(const float* weights, const KeyBlock& block, int64_t from, int64_t to,
-                         int64_t at, float* values) {
-        Floats sums[vectors];
-        for (int v = 0; v < vectors; ++v) sums[v] = load(values + at + v * kLanes);
-        for (int64_t j = from; j < to; ++j) {
-            const Floats weight = fill(weights[j]);
-            const float* value = block.values[j] + at;
-            for (int v = 0; v < vectors; ++v) sums[v] += weight * load(value + v * kLanes);
+    int64_t add_spans(const float* weights, const KeyBlock& block, int64_t from, int64_t to,
+                      int64_t at, float* values) const {
+        for (; at + vectors * kLanes <= width_; at += vectors * kLanes) {
+            Floats sums[vectors];
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) sums[v] = load(values + at + v * kLanes);
+            for (int64_t j = from; j < to; ++j) {
+                const Floats weight = fill(weights[j]);
+                const float* value = block.values[j] + at;
+#pragma GCC unroll 8
+                for (int v = 0; v < vectors; ++v) sums[v] += weight * load(value + v * kLanes);
+            }
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; ++v) store(values + at + v * kLanes, sums[v]);
         }
-        for (int v = 0; v < vectors; ++v) store(values + at + v * kLanes, sums[v]);
+        return at;
     }
 
     const Attention& shape_;

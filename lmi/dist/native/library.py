@@ -141,6 +141,9 @@ def load_library() -> CDLL:
     for name, (result, arguments) in _FUNCTIONS.items():
         function = getattr(library, name)
         function.restype, function.argtypes = result, arguments
+    target = library.lmi_target().decode()
+    if path.stem != f"lmi_{target}":
+        raise LibraryMissing(f"{path} holds code for {target}: install the package again")
     return library
 
 

@@ -155,47 +155,52 @@ inline Floats add_pairs(Floats a, Floats b, std::integer_sequence<int, lanes...>
            __builtin_shufflevector(a, b, pick(step, 1, lanes)...);
 }
 
+// Lane i takes what lane i + by held.
+template <int by, int... lanes>
+inline Floats rotate(Floats vector, std::integer_sequence<int, lanes...>) {
+    return __builtin_shufflevector(vector, vector, ((lanes + by) % kLanes)...);
+}
+
 }  // namespace detail
 
-// The sums of kLanes vectors: lane i is the sum over vector i, always added in the same order.
-inline Floats sum_each(const Floats (&vectors)[kLanes]) {
+// The sums of kLanes vectors: lane i is the sum over vector i, always added in the same order. The
+// vectors are used up.
+inline Floats sum_each(Floats (&vectors)[kLanes]) {
     using Lanes = std::make_integer_sequence<int, kLanes>;
-    Floats level[kLanes];
-    for (int i = 0; i < kLanes; ++i) level[i] = vectors[i];
+#pragma GCC unroll 8
     for (int i = 0; i < kLanes / 2; ++i) {
-        level[i] = detail::add_pairs<0>(level[2 * i], level[2 * i + 1], Lanes{});
+        vectors[i] = detail::add_pairs<0>(vectors[2 * i], vectors[2 * i + 1], Lanes{});
     }
+#pragma GCC unroll 4
     for (int i = 0; i < kLanes / 4; ++i) {
-        level[i] = detail::add_pairs<1>(level[2 * i], level[2 * i + 1], Lanes{});
+        vectors[i] = detail::add_pairs<1>(vectors[2 * i], vectors[2 * i + 1], Lanes{});
     }
-    if constexpr (kLanes >= 8) {
-        for (int i = 0; i < kLanes / 8; ++i) {
-            level[i] = detail::add_pairs<2>(level[2 * i], level[2 * i + 1], Lanes{});
-        }
+#pragma GCC unroll 2
+    for (int i = 0; i < kLanes / 8; ++i) {
+        vectors[i] = detail::add_pairs<2>(vectors[2 * i], vectors[2 * i + 1], Lanes{});
     }
-    if constexpr (kLanes >= 16) level[0] = detail::add_pairs<2>(level[0], level[1], Lanes{});
-    return level[0];
+    if constexpr (kLanes == 16) {
+        vectors[0] = detail::add_pairs<2>(vectors[0], vectors[1], Lanes{});
+    }
+    return vectors[0];
 }
 
-// In halves: 0 + 4, 1 + 5, .. then again, in every build in the same way for its width.
+// In halves: lanes 0 + 4, 1 + 5, .. then again, in every build in the same way for its width.
 inline float sum(Floats vector) {
-    float lanes[kLanes];
-    store(lanes, vector);
-    for (int width = kLanes / 2; width > 0; width /= 2) {
-        for (int i = 0; i < width; ++i) lanes[i] += lanes[i + width];
-    }
-    return lanes[0];
+    using Lanes = std::make_integer_sequence<int, kLanes>;
+    if constexpr (kLanes == 16) vector = vector + detail::rotate<8>(vector, Lanes{});
+    if constexpr (kLanes >= 8) vector = vector + detail::rotate<4>(vector, Lanes{});
+    vector = vector + detail::rotate<2>(vector, Lanes{});
+    return (vector + detail::rotate<1>(vector, Lanes{}))[0];
 }
 
+// Of lanes that hold no NaN.
 inline float largest(Floats vector) {
-    float lanes[kLanes];
-    store(lanes, vector);
-    for (int width = kLanes / 2; width > 0; width /= 2) {
-        for (int i = 0; i < width; ++i) {
-            lanes[i] = lanes[i + width] > lanes[i] ? lanes[i + width] : lanes[i];
-        }
-    }
-    return lanes[0];
+    using Lanes = std::make_integer_sequence<int, kLanes>;
+    if constexpr (kLanes == 16) vector = maximum(vector, detail::rotate<8>(vector, Lanes{}));
+    if constexpr (kLanes >= 8) vector = maximum(vector, detail::rotate<4>(vector, Lanes{}));
+    vector = maximum(vector, detail::rotate<2>(vector, Lanes{}));
+    return maximum(vector, detail::rotate<1>(vector, Lanes{}))[0];
 }
 
 // exp(x) to within 2 ulp; NaN stays NaN, below -104 is 0, above 88.8 infinity. The polynomial is
