@@ -11,7 +11,7 @@ IMAGE ?= lmi:cpu
 BOOT ?= $(shell command -v python3 || command -v python3.11 || command -v python || echo python3)
 PY := .venv/bin/python
 
-.PHONY: run test check fast bench soak image lock docs format clean help serve-env test-env
+.PHONY: run test check fast bench bench-engines peers soak image lock docs format clean help serve-env test-env
 
 serve-env:
 	@$(BOOT) tools/setup.py serve
@@ -45,6 +45,12 @@ format: test-env ## format the code and mend what the linter can
 bench: test-env ## what the serving layer costs, against its peers in the same run: make bench [ARGS=--quick]
 	$(PY) -m benchmarks.layer_cost $(ARGS)
 
+bench-engines: test-env ## engines offline, against their peers in the same run: make bench-engines [ARGS=--quick]
+	$(PY) -m benchmarks.engines $(ARGS)
+
+peers: test-env ## install the engines that bench-engines compares with, each in an environment of its own
+	$(PY) tools/peers.py $(ARGS)
+
 soak: test-env ## ten minutes of mixed, rude traffic: make soak [ARGS="--minutes 2"]
 	$(PY) -m benchmarks.soak $(ARGS)
 
@@ -55,7 +61,7 @@ lock: test-env ## resolve the dependencies anew into locks/: make lock [ARGS=--u
 	$(PY) tools/lock.py $(ARGS)
 
 clean: ## remove the environment and what the tools left behind
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build out *.egg-info
+	rm -rf .venv .venv-peers-* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build out *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 help: ## this list

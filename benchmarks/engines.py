@@ -23,7 +23,7 @@ from typing import Final
 from rich.console import Console
 
 from benchmarks.figures import machine
-from benchmarks.offline.compare import Comparison, Limits, compare
+from benchmarks.offline.compare import Comparison, Limits, Measurement
 from benchmarks.offline.records import Group, Records
 from benchmarks.offline.subjects import DEFAULT, OURS, REFERENCE, SUBJECTS
 from benchmarks.offline.tables import tables
@@ -85,12 +85,14 @@ def _measure(
         for shape in given.shapes
         for dtype in given.dtypes
     ]
-    limits = Limits(slow=given.slow)
+    measurement = Measurement(
+        records, home, Limits(slow=given.slow), say, lambda: _save(given, records)
+    )
     end = time.monotonic() + 60 * given.minutes
     for place, comparison in enumerate(asked):
         now = time.monotonic()
         until = now + (end - now) / (len(asked) - place)
-        compare(comparison, records, home, limits, until, say, lambda: _save(given, records))
+        measurement.run(comparison, until)
 
 
 def _save(given: argparse.Namespace, records: Records) -> None:

@@ -53,7 +53,7 @@ def main() -> int:
     facts = {
         "command": shlex.join(["python", "-m", "benchmarks.mixed_lengths", *sys.argv[1:]]),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "model": f"{given.shape}, {given.dtype}, {given.threads} threads",
+        "model": f"{given.shape}, {given.dtype}, threads: {given.threads}",
         **machine(),
     }
     runs: dict[str, list[dict[str, Any]]] = {}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +16,7 @@ from benchmarks.offline.loop import Job
 from benchmarks.offline.process import SubjectFailed, SubjectProcess
 from benchmarks.offline.records import Absent, Bandwidth, Group, Point, Records, Round, Start
 from benchmarks.offline.serve import Setting
-from benchmarks.offline.subjects import SUBJECTS
+from benchmarks.offline.subjects import SUBJECTS, Subject
 from benchmarks.offline.weights import SHAPES, write
 
 FIRST_ID: Final = 3  # below are the special ones
@@ -71,148 +72,128 @@ def job_of(group: Group, point: Point, repeat: int) -> Job:
     return Job(prompts, [point.outputs] * point.concurrency, point.concurrency)
 
 
-def compare(
-    asked: Comparison,
-    records: Records,
-    home: Path,
-    limits: Limits,
-    until: float,
-    say: Callable[[str], None],
-    save: Callable[[], None],
-) -> None:
-    """Add the group's missing rounds to the records, as far as time allows.
+@dataclass(slots=True)
+class Measurement:
+    """Fills records. home: where models and what peers compile are kept. say: told of each round.
+    save: called after each."""
 
-    home: where models and compiled things are kept. until: of `time.monotonic`; no round begins
-    later.
-    """
-    turns = asked.missing(records)
-    if not turns or time.monotonic() >= until:
-        return
-    group = asked.group
-    records.bandwidths.append(Bandwidth(group.threads, read_bandwidth(group.threads)))
-    with ExitStack() as running:
-        wanted = [name for name in asked.subjects if name in {turn[2] for turn in turns}]
-        loaded = _load(asked, wanted, records, home, limits, running, say)
-        for name in list(loaded):
-            _warm_up(asked, loaded, name, records, limits)
-        too_slow: set[tuple[str, int, int, int]] = set()
+    records: Records
+    home: Path
+    limits: Limits
+    say: Callable[[str], None]
+    save: Callable[[], None]
+    subjects: Mapping[str, Subject] = field(default_factory=lambda: SUBJECTS)
+    bandwidth: Callable[[int], float] = read_bandwidth
+
+    def run(self, asked: Comparison, until: float) -> None:
+        """Add the rounds that are missing, as far as time allows: none begins after `until`, of
+        `time.monotonic`."""
+        turns = asked.missing(self.records)
+        if not turns or time.monotonic() >= until:
+            return
+        threads = asked.group.threads
+        self.records.bandwidths.append(Bandwidth(threads, self.bandwidth(threads)))
+        with ExitStack() as running:
+            loaded = self._load(asked, {subject for _, _, subject in turns}, running)
+            self._take_turns(asked, turns, loaded, until)
+            for name, process in loaded.items():
+                self._note_peak(asked.group, name, process.memory_mib["peak"])
+        self.save()
+
+    def _take_turns(
+        self,
+        asked: Comparison,
+        turns: Sequence[tuple[int, Point, str]],
+        loaded: dict[str, SubjectProcess],
+        until: float,
+    ) -> None:
+        group = asked.group
+        slowest: dict[tuple[str, int, int], int] = {}  # the least concurrency that was too slow
         for repeat, point, name in turns:
             if time.monotonic() >= until:
-                say(f"{group}: no time is left")
-                break
-            if name in loaded and not _skip(asked, point, name, records, too_slow, limits):
-                say(f"{group.shape} {group.dtype} {point} repeat {repeat + 1}: {name}")
-                _turn(asked, loaded, (repeat, point, name), records, limits, too_slow)
-                save()
-        for name, process in loaded.items():
-            _note_peak(records, group, name, process.memory_mib["peak"])
-    save()
+                self.say(f"{group.shape} {group.dtype}: no time is left")
+                return
+            lengths = (name, point.inputs, point.outputs)
+            least = slowest.get(lengths)
+            if name not in loaded:
+                continue
+            if least is not None and point.concurrency >= least:
+                if point.concurrency > least:
+                    why = f"a round at concurrency {least} took over {self.limits.slow:.0f} s"
+                    self.records.absent(Absent(group, name, point, why))
+                continue
+            self.say(f"{group.shape} {group.dtype} {point} repeat {repeat + 1}: {name}")
+            seconds = self._turn(group, loaded, (repeat, point, name))
+            if seconds is not None and seconds > self.limits.slow:
+                slowest[lengths] = point.concurrency
+            self.save()
 
-
-def _load(
-    asked: Comparison,
-    wanted: Sequence[str],
-    records: Records,
-    home: Path,
-    limits: Limits,
-    running: ExitStack,
-    say: Callable[[str], None],
-) -> dict[str, SubjectProcess]:
-    group = asked.group
-    folder = write(SHAPES[group.shape], group.dtype, home)
-    most = max([inputs + outputs for inputs, outputs in asked.lengths])
-    loaded = {}
-    for name in wanted:
-        subject = SUBJECTS[name]
-        setting = Setting(
-            model=str(folder),
-            dtype=group.dtype,
-            threads=group.threads,
-            max_batch=max(asked.concurrency),
-            max_tokens=most,
-            options=dict(subject.options),
-        )
-        marker = home / f"started-{name}-{group.shape}-{group.dtype}"
-        say(f"{group.shape} {group.dtype}: loading {name}")
-        records.forget(group, name, None)
+    def _turn(
+        self, group: Group, loaded: dict[str, SubjectProcess], turn: tuple[int, Point, str]
+    ) -> float | None:
+        """The round's seconds; None when the subject broke, which then is loaded no more."""
+        repeat, point, name = turn
+        job = job_of(group, point, repeat)
+        self.records.forget(group, name, point)
         try:
-            process = SubjectProcess(subject, setting, home=home, ready_limit=limits.ready)
+            done = loaded[name].run(job, self.limits.job)
         except SubjectFailed as error:
-            say(f"{name}: {error}")
-            records.absent(Absent(group, name, None, str(error)))
-            continue
-        loaded[name] = running.enter_context(process)
-        cold = not marker.exists()
-        records.starts.append(Start(group, name, process.ready_seconds, cold, process.facts))
-        marker.touch()
-    return loaded
+            self.records.absent(Absent(group, name, point, str(error)))
+            del loaded[name]
+            return None
+        self.records.rounds.append(Round.of(group, name, point, repeat, job, done))
+        return done.seconds
 
+    def _load(
+        self, asked: Comparison, wanted: AbstractSet[str], running: ExitStack
+    ) -> dict[str, SubjectProcess]:
+        """Those that can be loaded, warm; why the others can't is in the records."""
+        group = asked.group
+        folder = write(SHAPES[group.shape], group.dtype, self.home)
+        loaded = {}
+        for name in asked.subjects:
+            if name not in wanted:
+                continue
+            subject = self.subjects[name]
+            setting = Setting(
+                model=str(folder),
+                dtype=group.dtype,
+                threads=group.threads,
+                max_batch=max(asked.concurrency),
+                max_tokens=max([inputs + outputs for inputs, outputs in asked.lengths]),
+                options=dict(subject.options),
+            )
+            self.say(f"{group.shape} {group.dtype}: loading {name}")
+            self.records.forget(group, name, None)
+            try:
+                process = running.enter_context(
+                    SubjectProcess(subject, setting, home=self.home, ready_limit=self.limits.ready)
+                )
+                self._note_start(group, name, process)
+                self._warm_up(asked, process)
+            except SubjectFailed as error:
+                self.say(f"{name}: {error}")
+                self.records.absent(Absent(group, name, None, str(error)))
+                continue
+            loaded[name] = process
+        return loaded
 
-def _warm_up(
-    asked: Comparison,
-    loaded: dict[str, SubjectProcess],
-    name: str,
-    records: Records,
-    limits: Limits,
-) -> None:
-    """The smallest and the largest batch, so that nobody is measured while it touches its memory
-    first or compiles for a size."""
-    inputs = asked.lengths[0][0]
-    try:
+    def _warm_up(self, asked: Comparison, process: SubjectProcess) -> None:
+        """The smallest and the largest batch, so that nobody is measured while it touches its
+        memory first or compiles for a size."""
         for concurrency in sorted({1, max(asked.concurrency)}):
-            point = Point(inputs, WARM_OUTPUTS, concurrency)
-            loaded[name].run(job_of(asked.group, point, -1), limits.job)
-    except SubjectFailed as error:
-        records.absent(Absent(asked.group, name, None, str(error)))
-        del loaded[name]
+            point = Point(asked.lengths[0][0], WARM_OUTPUTS, concurrency)
+            process.run(job_of(asked.group, point, -1), self.limits.job)
 
+    def _note_start(self, group: Group, name: str, process: SubjectProcess) -> None:
+        marker = self.home / f"started-{name}-{group.shape}-{group.dtype}"
+        cold = not marker.exists()
+        self.records.starts.append(Start(group, name, process.ready_seconds, cold, process.facts))
+        marker.touch()
 
-def _skip(
-    asked: Comparison,
-    point: Point,
-    name: str,
-    records: Records,
-    too_slow: set[tuple[str, int, int, int]],
-    limits: Limits,
-) -> bool:
-    slow = [
-        concurrency
-        for other, inputs, outputs, concurrency in too_slow
-        if (other, inputs, outputs) == (name, point.inputs, point.outputs)
-    ]
-    if not slow or point.concurrency < min(slow):
-        return False
-    if point.concurrency > min(slow):
-        why = f"a round at concurrency {min(slow)} took over {limits.slow:.0f} s"
-        records.absent(Absent(asked.group, name, point, why))
-    return True
-
-
-def _turn(
-    asked: Comparison,
-    loaded: dict[str, SubjectProcess],
-    turn: tuple[int, Point, str],
-    records: Records,
-    limits: Limits,
-    too_slow: set[tuple[str, int, int, int]],
-) -> None:
-    repeat, point, name = turn
-    job = job_of(asked.group, point, repeat)
-    records.forget(asked.group, name, point)
-    try:
-        done = loaded[name].run(job, limits.job)
-    except SubjectFailed as error:
-        records.absent(Absent(asked.group, name, point, str(error)))
-        del loaded[name]
-        return
-    records.rounds.append(Round.of(asked.group, name, point, repeat, job, done))
-    if done.seconds > limits.slow:
-        too_slow.add((name, point.inputs, point.outputs, point.concurrency))
-
-
-def _note_peak(records: Records, group: Group, name: str, peak: float) -> None:
-    for place in reversed(range(len(records.starts))):
-        start = records.starts[place]
-        if (start.group, start.subject) == (group, name):
-            records.starts[place] = replace(start, peak_mib=peak)
-            return
+    def _note_peak(self, group: Group, name: str, peak: float) -> None:
+        starts = self.records.starts
+        place = max(
+            [at for at, one in enumerate(starts) if (one.group, one.subject) == (group, name)]
+        )
+        starts[place] = replace(starts[place], peak_mib=peak)

@@ -75,13 +75,19 @@ class SubjectProcess:
             self._input.flush()
             done = Done(**self._line(limit))
         except BrokenPipeError:
+            words = self._last_words()
             self.close()
-            raise SubjectFailed(f"it ended: {self._last_words()}") from None
+            raise SubjectFailed(f"it ended: {words}") from None
         except BaseException:
             self.close()
             raise
         self._signal(signal.SIGSTOP)
         return done
+
+    @property
+    def pid(self) -> int:
+        """Of its process, which leads a group of its own."""
+        return self._process.pid
 
     @property
     def memory_mib(self) -> dict[str, float]:
@@ -95,6 +101,7 @@ class SubjectProcess:
 
     def close(self) -> None:
         """End it and all that it started. Idempotent."""
+        self._log.close()
         if self._process.returncode is None:
             self._signal(signal.SIGKILL)
             self._process.wait(STOP_SECONDS)

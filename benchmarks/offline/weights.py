@@ -108,12 +108,13 @@ SHAPES: Final[Mapping[str, Shape]] = {
 def write(shape: Shape, dtype: str, home: Path, seed: int = 0) -> Path:
     """The checkpoint's folder in `home`; one that exists is used again. Both precisions hold the
     same random numbers, rounded."""
-    import torch
-    from safetensors.torch import save_file
-
     folder = home / f"{shape.name}-{dtype}"
     if (folder / "config.json").exists():
         return folder
+
+    import torch
+    from safetensors.torch import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     tensors = {}
