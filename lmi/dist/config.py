@@ -35,14 +35,15 @@ _CHOICES: Final = {
 class DistConfig:
     """How to load and run one model. Wrong values raise ConfigError, naming the field.
 
-    model: a folder with config.json and safetensors. dtype: auto is the checkpoint's on CUDA; on a
-    CPU bfloat16 where the processor multiplies it natively, else float32. max_model_len: prompt and
-    answer together, in tokens; None is as much as the model and the KV cache hold. max_batch:
+    model: a folder with config.json and safetensors. dtype: auto is the checkpoint's on CUDA, and
+    on a CPU where our own C++ library computes (in float32, from whatever the weights are);
+    elsewhere bfloat16 if the processor multiplies it natively, else float32. max_model_len: prompt
+    and answer together, in tokens; None is as much as the model and the KV cache hold. max_batch:
     choices that run at once. prefill_tokens: prompt tokens computed in one step; a longer prompt is
     computed in chunks between the others' decode steps. block_size: tokens in a KV block.
     kv_blocks, kv_cache_bytes: the KV cache's size (at most one of them); with neither, what
-    max_batch full contexts need, but no more than a share of the free memory. threads: of torch,
-    None leaves its own choice. trust_remote_code: run Python code from the model's folder.
+    max_batch full contexts need, but no more than a share of the free memory. threads: that compute
+    on a CPU, of each rank; None is the cores at hand. trust_remote_code: run Python code from the model's folder.
     runtime: native is our own decoder, for the families it knows; transformers is that library's
     model over our paged attention; generate is that library's `generate` on padded batches, for
     models that can be run in no other way; auto takes the first of them that can. kernels: what the

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from lmi.core import ModelError
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
-from lmi.dist.decoder.config import Unfit, read_decoder_config
+from lmi.dist.decoder.config import Surplus, Unfit, read_decoder_config
 from lmi.dist.model import PagedModel
 
 Progress = Callable[[str, int, int], None]
@@ -27,7 +27,12 @@ def load_model(
         if not isinstance(found, Unfit):
             from lmi.dist.decoder.load import load_decoder
 
-            return load_decoder(config, found, progress, collective)
+            try:
+                return load_decoder(config, found, progress, collective)
+            except Surplus as surplus:
+                if config.runtime == "native":
+                    raise
+                found = Unfit(str(surplus))
         why = found.reason
         if config.runtime == "native":
             raise ModelError(f"{config.model}: LMI-Dist's own decoder can't run it: {why}")

@@ -21,6 +21,10 @@ class Unfit:
     reason: str
 
 
+class Surplus(ModelError):
+    """The checkpoint has tensors that belong to no layer of ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rope:
     """Rotary embedding (Su et al., 2021), as `lmi.dist.decoder.rope` computes it.

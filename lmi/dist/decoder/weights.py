@@ -10,7 +10,7 @@ import torch
 
 from lmi.core import ModelError
 from lmi.dist.decoder.checkpoint import Checkpoint
-from lmi.dist.decoder.config import DecoderConfig
+from lmi.dist.decoder.config import DecoderConfig, Surplus
 from lmi.dist.decoder.mixture import Mixture
 from lmi.dist.decoder.mlp import GatedMlp, Mlp
 from lmi.dist.decoder.shard import Shard, splits_vocabulary
@@ -108,9 +108,9 @@ class WeightReader:
         head = self._head(table)
         left = self._checkpoint.left_over(_COMPUTED)
         if left:
-            raise ModelError(
+            raise Surplus(
                 f"{self._checkpoint.where(left[0])}: {len(left)} tensors belong to no layer of a "
-                f"{config.kind} model, among them {left[0]}; runtime=transformers may know them"
+                f"{config.kind} model, among them {left[0]}"
             )
         progress("load weights", total, total)
         return Weights(table, norms[0], tuple(layers), head, self._nbytes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 import torch
 
@@ -11,9 +12,11 @@ from lmi.dist.cores import available_cores
 from lmi.dist.kernels.base import Kernels
 from lmi.dist.kernels.plain import PlainKernels
 from lmi.dist.kernels.self_test import differences
-from lmi.dist.native.library import LibraryMissing, set_threads
+from lmi.dist.native.library import LibraryMissing, load_library, set_threads
 
 log = logging.getLogger(__name__)
+
+_OLDEST_GPU: Final = (8, 0)  # compute capability of Ampere, the oldest that Triton supports
 
 
 @torch.inference_mode()
@@ -43,6 +46,17 @@ def choose_kernels(config: DistConfig, device: torch.device, dtype: torch.dtype)
     return PlainKernels(dtype)
 
 
+def widens(config: DistConfig, device: torch.device) -> bool:
+    """Whether the kernels will widen narrow weights on their way into registers, at no cost."""
+    if device.type != "cpu" or config.kernels not in ("auto", "cpu"):
+        return False
+    try:
+        load_library()
+    except LibraryMissing:
+        return False
+    return True
+
+
 def computing_threads(config: DistConfig) -> int:
     """Threads of this rank on a CPU: the configuration's, else the cores that it may use."""
     return config.threads or available_cores()
@@ -60,6 +74,8 @@ def _cpu(config: DistConfig) -> Kernels:
 
 
 def _triton(dtype: torch.dtype, device: torch.device) -> Kernels:
+    if torch.cuda.get_device_capability(device) < _OLDEST_GPU:
+        raise LibraryMissing("Triton's matrix products need a GPU of compute capability 8.0")
     from lmi.dist.kernels.triton import TritonKernels
 
     return TritonKernels(dtype, device)

@@ -52,9 +52,9 @@ ROPES: dict[str, dict[str, Any]] = {
 }
 
 
-def write(folder: Path, config: tf.PreTrainedConfig) -> Path:
+def write(folder: Path, config: tf.PreTrainedConfig, dtype: torch.dtype = torch.float32) -> Path:
     torch.manual_seed(0)
-    model = tf.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = tf.AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.dim() == 1:
@@ -179,6 +179,22 @@ def test_a_second_checkpoint_in_the_folder_is_not_read(tmp_path: Path, serve: Se
     folder = write(tmp_path, small())
     save_file({"layers.0.attention.wq.weight": torch.ones(2)}, folder / "consolidated.safetensors")
     assert prompt_logprobs(folder, serve).numel() == len(IDS) - 1
+
+
+def test_what_the_decoder_does_not_know_goes_to_transformers_unless_asked_otherwise(
+    tmp_path: Path,
+) -> None:
+    folder = write(tmp_path, small())
+    change_weights(folder, {"model.layers.0.extra.weight": torch.ones(3)})
+    core = EngineCore(DistConfig(folder, dtype="float32"))
+    assert "model.layers.0.extra.weight" in dict(core.info.details)["runtime"]
+
+
+def test_auto_keeps_the_checkpoint_s_own_type_where_our_kernels_widen_it(tmp_path: Path) -> None:
+    folder = write(tmp_path, small(), dtype=torch.bfloat16)
+    assert dict(EngineCore(DistConfig(folder)).info.details)["dtype"] == "bfloat16"
+    wide = EngineCore(DistConfig(folder, dtype="float32"))
+    assert dict(wide.info.details)["dtype"] == "float32"
 
 
 def test_a_family_that_is_not_ours_is_refused_where_native_is_asked_for(tmp_path: Path) -> None:
