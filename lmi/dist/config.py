@@ -43,7 +43,8 @@ class DistConfig:
     computed in chunks between the others' decode steps. block_size: tokens in a KV block.
     kv_blocks, kv_cache_bytes: the KV cache's size (at most one of them); with neither, what
     max_batch full contexts need, but no more than a share of the free memory. threads: that compute
-    on a CPU, of each rank; None is the cores at hand. trust_remote_code: run Python code from the model's folder.
+    on a CPU, of each rank; None is the cores at hand. trust_remote_code: run Python code from the
+    model's folder.
     runtime: native is our own decoder, for the families it knows; transformers is that library's
     model over our paged attention; generate is that library's `generate` on padded batches, for
     models that can be run in no other way; auto takes the first of them that can. kernels: what the
