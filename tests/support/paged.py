@@ -1,4 +1,4 @@
-"""Ragged batches over a paged cache whose blocks lie in no order, for kernels on any device."""
+"""Ragged batches over a paged cache whose blocks lie in no order, on torch's default device."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 
 from lmi.dist.kernels.base import Heads, Segments
 from lmi.dist.kernels.plain import PlainKernels
+from lmi.dist.kernels.triton import TritonKernels
 from lmi.dist.kv import LayerCache, LayerShape
 
 # Of results near 1, relative to the widest: rounding of the inputs' dtype through one operation.
@@ -35,12 +36,10 @@ def heads_of(query: int, kv: int, size: int, window: int | None = None) -> Heads
     return Heads(query, kv, size, size, size**-0.5, window)
 
 
-def make_cache(
-    heads: Heads, blocks: int, block_size: int, dtype: torch.dtype, device: str | torch.device
-) -> LayerCache:
+def make_cache(heads: Heads, blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
     """A cache full of random numbers, but NaN in the last block, which nobody owns."""
     shape = LayerShape(heads.kv, heads.size, heads.size)
-    cache = LayerCache(shape, blocks, block_size, dtype, torch.device(device))
+    cache = LayerCache(shape, blocks, block_size, dtype, torch.get_default_device())
     for tensor in (cache.keys, cache.values):
         tensor.copy_(torch.randn(tensor.shape))
         tensor[-1] = torch.nan
@@ -53,7 +52,6 @@ def make_case(
     *,
     dtype: torch.dtype,
     block_size: int = 16,
-    device: str | torch.device = "cpu",
     seed: int = 0,
 ) -> Case:
     """A case of sequences (rows, tokens): the trailing ones with one row are those that decode."""
@@ -61,7 +59,7 @@ def make_case(
     widths = [-(-tokens // block_size) for _, tokens in spans]
     blocks = sum(widths) + 2
     order = (torch.randperm(blocks - 2) + 1).split(widths)
-    cache = make_cache(heads, blocks, block_size, dtype, device)
+    cache = make_cache(heads, blocks, block_size, dtype)
     # What a sequence has not written yet holds NaN, and so does the padding's block.
     tables = torch.full((len(spans), max(widths) + 1), blocks - 1, dtype=torch.int32)
     for index, (own, (_, tokens)) in enumerate(zip(order, spans, strict=True)):
@@ -76,10 +74,10 @@ def make_case(
     decode_start = len(spans)
     while decode_start and spans[decode_start - 1][0] == 1:
         decode_start -= 1
-    query = torch.randn(first, heads.query * heads.size).to(device, dtype)
+    query = torch.randn(first, heads.query * heads.size).to(dtype)
     segments = Segments(
-        spans=torch.tensor(packed, dtype=torch.int32, device=device),
-        tables=tables.to(device),
+        spans=torch.tensor(packed, dtype=torch.int32),
+        tables=tables,
         decode_start=decode_start,
         max_tokens=max(tokens for _, tokens in spans),
         longest=max(rows for rows, _ in spans),
@@ -93,3 +91,8 @@ def assert_close(found: torch.Tensor, expected: torch.Tensor) -> None:
     difference = (found.float() - expected.float()).abs().max().item()
     widest = max(1.0, expected.float().abs().max().item())
     assert difference <= TOLERANCE[found.dtype] * widest, (difference, widest)
+
+
+def triton_kernels(dtype: torch.dtype) -> TritonKernels:
+    """Triton's kernels for torch's default device."""
+    return TritonKernels(dtype, torch.get_default_device())

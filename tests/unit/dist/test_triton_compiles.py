@@ -92,7 +92,7 @@ def launch_all(dtype: torch.dtype, size: int) -> None:
         heads = heads_of(14, 2, size)
         qkv = torch.zeros(5, 18 * size, dtype=dtype)
         slots = torch.arange(5)
-        cache = make_cache(heads, 2, 16, dtype, CPU)
+        cache = make_cache(heads, 2, 16, dtype)
         kernels.rotate_and_write(
             qkv, torch.zeros(9, size), slots, slots, cache, heads, norm, norm, 1e-6
         )

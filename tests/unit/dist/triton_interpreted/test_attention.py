@@ -6,9 +6,8 @@ import pytest
 import torch
 
 from lmi.dist.kernels.base import Heads, Segments
-from lmi.dist.kernels.triton import TritonKernels
-from lmi.dist.kernels.triton.decode import decode_attention
-from tests.support.paged import Case, assert_close, heads_of, make_case
+from lmi.dist.kernels.triton.decode import choose_splits, decode_attention
+from tests.support.paged import Case, assert_close, heads_of, make_case, triton_kernels
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 # (query heads, KV heads, size, window, block size): groups of 1, 3, 4 and 8; sizes that fill
@@ -60,9 +59,7 @@ def test_prefill_chunks_speculated_and_decode_rows_in_one_batch_are_the_plain_on
     heads = heads_of(*sizes, window)
     spans = [(20, 20), (33, 90), (1, 1), (4, 4), (1, 70), (1, 16)]
     case = make_case(heads, spans, dtype=dtype, block_size=block_size)
-    found = TritonKernels(dtype, torch.device("cpu")).attention(
-        case.query, case.cache, case.segments, heads
-    )
+    found = triton_kernels(dtype).attention(case.query, case.cache, case.segments, heads)
     assert_close(found, case.expected())
 
 
@@ -70,7 +67,7 @@ def test_prefill_chunks_speculated_and_decode_rows_in_one_batch_are_the_plain_on
 def test_a_rows_bits_do_not_depend_on_how_its_prompt_was_cut(window: int | None) -> None:
     heads = heads_of(4, 2, 64, window)
     case = make_case(heads, [(100, 100)], dtype=torch.bfloat16)
-    kernels = TritonKernels(torch.bfloat16, torch.device("cpu"))
+    kernels = triton_kernels(torch.bfloat16)
     whole = kernels.attention(case.query, case.cache, case.segments, heads)
     parts = []
     for start, stop in ((0, 7), (7, 64), (64, 100)):
@@ -89,7 +86,7 @@ def test_a_decoding_rows_bits_do_not_depend_on_its_batch() -> None:
     heads = heads_of(8, 2, 64)
     lengths = [30, 530]
     crowd = make_case(heads, [(1, tokens) for tokens in lengths], dtype=torch.float16)
-    kernels = TritonKernels(torch.float16, torch.device("cpu"))
+    kernels = triton_kernels(torch.float16)
     together = kernels.attention(crowd.query, crowd.cache, crowd.segments, heads)
     for row, tokens in enumerate(lengths):
         segments = Segments(
@@ -112,3 +109,21 @@ def test_a_sequence_without_tokens_gets_zeros(splits: int) -> None:
     found = decode(case, splits)
     assert found[0].eq(0).all()
     assert found[1].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("sequences", "tokens", "splits"),
+    [
+        (1, 512, 1),  # one partition: nothing to split
+        (1, 513, 2),
+        (1, 8192, 16),  # 2 * 100 programs wanted, 8 heads: as many as there are partitions
+        (4, 8192, 7),
+        (32, 4096, 1),  # the sequences alone fill the GPU
+        (32, 4097, 2),  # but one program works off eight partitions at most
+        (256, 131_072, 32),
+    ],
+)
+def test_a_sequence_is_split_where_programs_lack_or_one_would_work_too_long(
+    sequences: int, tokens: int, splits: int
+) -> None:
+    assert choose_splits(sequences, 8, tokens, processors=100) == splits

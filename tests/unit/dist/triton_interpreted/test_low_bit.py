@@ -7,10 +7,8 @@ import torch
 
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.kernels.plain import PlainKernels
-from lmi.dist.kernels.triton import TritonKernels
-from tests.support.paged import assert_close
+from tests.support.paged import assert_close, triton_kernels
 
-CPU = torch.device("cpu")
 OUT = 70
 
 
@@ -50,7 +48,7 @@ def test_a_quantised_layer_is_the_plain_one(
     weight = weight_of(bits, inputs, groups, zeros=zeros, order=order, signed=signed)
     bias = torch.randn(OUT).to(dtype) if zeros else None
     x = torch.randn(rows, inputs).to(dtype)
-    layer = TritonKernels(dtype, CPU).low_bit_linear(weight, bias)
+    layer = triton_kernels(dtype).low_bit_linear(weight, bias)
     wide_bias = None if bias is None else bias.float()
     expected = PlainKernels(torch.float32).low_bit_linear(weight, wide_bias)(x.float())
     assert_close(layer(x), expected)
@@ -59,5 +57,5 @@ def test_a_quantised_layer_is_the_plain_one(
 
 def test_four_bits_take_half_a_byte() -> None:
     weight = weight_of(4, 256, 2, zeros=False, order=False)
-    layer = TritonKernels(torch.float16, CPU).low_bit_linear(weight, None)
+    layer = triton_kernels(torch.float16).low_bit_linear(weight, None)
     assert layer.nbytes == OUT * 128 + OUT * 2 * 4

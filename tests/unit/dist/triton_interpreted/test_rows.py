@@ -9,16 +9,15 @@ import torch
 
 from lmi.dist.kernels.plain import PlainKernels
 from lmi.dist.kernels.triton import TritonKernels
-from tests.support.paged import assert_close, heads_of, make_cache
+from tests.support.paged import assert_close, heads_of, make_cache, triton_kernels
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(params=DTYPES, ids=str)
 def both(request: pytest.FixtureRequest) -> tuple[TritonKernels, PlainKernels]:
     torch.manual_seed(0)
-    return TritonKernels(request.param, CPU), PlainKernels(request.param)
+    return triton_kernels(request.param), PlainKernels(request.param)
 
 
 @pytest.mark.parametrize("hidden", [1, 64, 80, 3000])
@@ -70,8 +69,8 @@ def test_rotation_and_write_are_the_plain_ones(
         rope, positions, slots,
         norms[0] if query_norm else None, norms[1] if key_norm else None,
     )  # fmt: skip
-    cache = make_cache(heads, 5, 16, ours.activation, CPU)
-    expected_cache = make_cache(heads, 5, 16, ours.activation, CPU)
+    cache = make_cache(heads, 5, 16, ours.activation)
+    expected_cache = make_cache(heads, 5, 16, ours.activation)
     for one, other in (
         (cache.keys, expected_cache.keys),
         (cache.values, expected_cache.values),
