@@ -7,6 +7,7 @@ packed forward pass -> sample -> an event per token -> finish.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from itertools import islice
 
 import torch
@@ -26,7 +27,7 @@ from lmi.dist.plan import Plan, Segment
 from lmi.dist.prefix import NoPrefixes, PrefixCache
 from lmi.dist.runner import Runner
 from lmi.dist.runtimes import Progress, load_model
-from lmi.dist.sampling import Sampled, Sampler
+from lmi.dist.sampling import Picker, Sampled, Sampler
 from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
 from lmi.dist.sizing import HOST_SHARE, Size, size_cache
@@ -50,13 +51,13 @@ class EngineCore:
         progress: Progress = _silent,
         *,
         collective: Collective | None = None,
-        sampler: Sampler | None = None,
+        sampler: Callable[[Picker | None], Sampler] = Sampler,
     ) -> None:
         """Load the model. Raises ConfigError or ModelError; may take minutes.
 
         progress is called with a phase, what is done and the total (bytes for the weights).
-        collective: of the ranks that compute this model together. sampler: what chooses the tokens;
-        all ranks must come to the same.
+        collective: of the ranks that compute this model together. sampler: makes what chooses the
+        tokens, of the model's kernels; all ranks must come to the same.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -79,7 +80,7 @@ class EngineCore:
         )
         self._scheduler = _scheduler(config, size)
         progress("warm up", 1, 1)
-        self._sampler = sampler or Sampler(facts.kernels)
+        self._sampler = sampler(facts.kernels)
         self._requests: dict[int, list[Sequence]] = {}  # living choices
         self._news: list[CoreEvent] = []  # of cancels, until the next step
         self._steps = self._prompt_tokens = self._generated = self._cancelled = 0
@@ -232,11 +233,13 @@ class EngineCore:
             error = EngineError("the model gave no finite logits for this request")
             return error_event(sequence, error)
         self._scheduler.computed(sequence, done)
-        detail = detail_of(sequence)
-        sequence.tokens.append(token)
+        tokens = sequence.tokens
+        detail = detail_of(sequence) if len(tokens) == sequence.prompt_len else None
+        tokens.append(token)
         self._generated += 1
-        finish = finish_of(sequence, token, self._facts.eos_ids)
-        if finish is not None:
+        finish = None
+        if token in sequence.end_ids or len(tokens) >= sequence.stop_at:
+            finish = finish_of(sequence, token, self._facts.eos_ids)
             self._end(sequence)
         return CoreEvent(
             sequence.request.id,

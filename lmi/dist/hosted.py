@@ -57,7 +57,7 @@ def load_hosted(
     model_config = read_model_config(config)
     progress("read config", 1, 1)
     with torch.inference_mode():
-        loaded = load(config, model_config, progress)
+        loaded = load(config, model_config, progress, collective)
         model_len, note = model_length(loaded.text_config)
         covered = -(-model_len // config.block_size) * config.block_size
         install_attention(loaded, covered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from lmi.dist.collectives.choose import choose
@@ -25,10 +27,7 @@ def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | 
         device = torch.device("cuda", place.rank)
         torch.cuda.set_device(device)
     collective = choose(config, place, device)
-    if place.rank == 0:
-        leading = LeadingSampler(collective)
-        core = EngineCore(config, progress, collective=collective, sampler=leading)
-        return LeadingCore(core, collective)
-    following = FollowingSampler(collective)
-    core = EngineCore(config, progress, collective=collective, sampler=following)
-    return Follower(core, collective)
+    leads = place.rank == 0
+    sampler = partial(LeadingSampler if leads else FollowingSampler, collective)
+    core = EngineCore(config, progress, collective=collective, sampler=sampler)
+    return LeadingCore(core, collective) if leads else Follower(core, collective)

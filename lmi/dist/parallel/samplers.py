@@ -10,15 +10,15 @@ import torch
 
 from lmi.dist.parallel.line import Line
 from lmi.dist.parallel.turns import decode_choices, encode_choices
-from lmi.dist.sampling import Sampled, Sampler
+from lmi.dist.sampling import Picker, Sampled, Sampler
 from lmi.dist.sequence import Sequence
 
 
 class LeadingSampler(Sampler):
     """Samples, and tells the followers."""
 
-    def __init__(self, line: Line) -> None:
-        super().__init__()
+    def __init__(self, line: Line, picker: Picker | None) -> None:
+        super().__init__(picker)
         self._line = line
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
@@ -32,8 +32,8 @@ class LeadingSampler(Sampler):
 class FollowingSampler(Sampler):
     """Takes what rank 0 sampled; log-probabilities stay there."""
 
-    def __init__(self, line: Line) -> None:
-        super().__init__()
+    def __init__(self, line: Line, picker: Picker | None) -> None:
+        super().__init__(picker)
         self._line = line
 
     def sample(self, logits: torch.Tensor, sequences: list[Sequence]) -> list[Sampled]:
