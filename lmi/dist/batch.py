@@ -171,54 +171,41 @@ class BatchBuilder:
         device: torch.device,
     ) -> None:
         self._table = np.full((max_batch, blocks_per_sequence), TRASH_BLOCK, dtype=np.int64)
-        self._known = np.zeros(max_batch, dtype=np.int64)  # leading entries that are up to date
+        self._known = [0] * max_batch  # leading entries of each row that are up to date
         self._size = block_size
         self._dtype = dtype
         self._device = device
 
     def build(self, plan: Plan) -> StepBatch:
-        """Pack a plan. Rows of logits: each prompt-logprob position, then those of `Plan.rows`."""
+        """Pack a plan; every plan of a scheduler must come here, in their order.
+
+        Rows of logits: each prompt-logprob position, then those of `Plan.rows`.
+        """
         for sequence in plan.admitted:
             self._known[sequence.place] = 0
-        ids: list[int] = []
-        positions: list[NDArray[np.int64]] = []
-        slots: list[NDArray[np.int64]] = []
-        prompt_rows: list[NDArray[np.int64]] = []
-        sampled_rows: list[int] = []
-        parts: list[PrefillPart] = []
-        for segment in plan.segments:
-            start, end = segment.start, segment.end
-            table = self._row(segment.sequence)
-            base = len(ids)
-            ids += segment.tokens
-            all_slots = _slots(table, 0, end, self._size)
-            positions.append(np.arange(start, end))
-            slots.append(all_slots[start:])
-            history = None if start == 0 else torch.from_numpy(all_slots).to(self._device)
-            parts.append(PrefillPart(base, len(ids), start, history))
-            if segment.logprob_rows:
-                prompt_rows.append(base - start + np.arange(*segment.logprob_rows))
-            if segment.last:
-                sampled_rows += range(len(ids) - 1 - len(segment.guess), len(ids))
+            self._extend(sequence)
+        for sequence in plan.grown:
+            self._extend(sequence)
         decode = plan.decode
-        base = len(ids)
-        lengths = np.fromiter((len(s.tokens) for s in decode), np.int64, len(decode))
-        for sequence in decode:
-            self._row(sequence)
+        base = sum([segment.end - segment.start for segment in plan.segments])
+        packed = np.empty((3, base + len(decode)), np.int64)  # ids, positions, slots
+        parts, wanted = self._pack_segments(plan, packed)
+        lengths = np.array([len(s.tokens) for s in decode], np.int64)
         segments, tables = self._segments(plan, parts, lengths, base)
         if decode:
-            ids += [s.tokens[-1] for s in decode]
             last = lengths - 1
-            positions.append(last)
-            slots.append(
-                tables[np.arange(len(decode)), last // self._size] * self._size + last % self._size
-            )
-        rows = [*prompt_rows, np.array(sampled_rows, np.int64), base + np.arange(len(decode))]
+            packed[0, base:] = [s.tokens[-1] for s in decode]
+            packed[1, base:] = last
+            own = tables[np.arange(len(decode)), last // self._size]
+            packed[2, base:] = own * self._size + last % self._size
+        wanted.append(np.arange(base, base + len(decode)))
+        # One copy to the device for all three.
+        ids, positions, slots = self._tensor(packed)
         return StepBatch(
-            token_ids=self._tensor(np.array(ids, np.int64))[None],
-            positions=self._tensor(np.concatenate(positions))[None],
-            slots=self._tensor(np.concatenate(slots)),
-            logit_rows=self._tensor(np.concatenate(rows)),
+            token_ids=ids[None],
+            positions=positions[None],
+            slots=slots,
+            logit_rows=self._tensor(np.concatenate(wanted)),
             prefill=parts,
             segments=segments,
             tables=tables,
@@ -227,6 +214,29 @@ class BatchBuilder:
             dtype=self._dtype,
             device=self._device,
         )
+
+    def _pack_segments(
+        self, plan: Plan, packed: NDArray[np.int64]
+    ) -> tuple[list[PrefillPart], list[NDArray[np.int64]]]:
+        """Fill in the segments' columns; where each lies, and the rows whose logits are wanted."""
+        parts: list[PrefillPart] = []
+        prompt_rows: list[NDArray[np.int64]] = []
+        sampled_rows: list[NDArray[np.int64]] = []
+        stop = 0
+        for segment in plan.segments:
+            start, end = segment.start, segment.end
+            base, stop = stop, stop + end - start
+            slots = _slots(self._table[segment.sequence.place], 0, end, self._size)
+            packed[0, base:stop] = segment.tokens
+            packed[1, base:stop] = np.arange(start, end)
+            packed[2, base:stop] = slots[start:]
+            history = None if start == 0 else self._tensor(slots)
+            parts.append(PrefillPart(base, stop, start, history))
+            if segment.logprob_rows:
+                prompt_rows.append(base - start + np.arange(*segment.logprob_rows))
+            if segment.last:
+                sampled_rows.append(np.arange(stop - 1 - len(segment.guess), stop))
+        return parts, prompt_rows + sampled_rows
 
     def _segments(
         self, plan: Plan, parts: list[PrefillPart], lengths: NDArray[np.int64], base: int
@@ -239,7 +249,7 @@ class BatchBuilder:
         spans[len(parts) :, 0] = np.arange(base, base + len(lengths))
         spans[len(parts) :, 1] = 1
         spans[len(parts) :, 2] = lengths
-        places = np.fromiter((s.place for s in plan.sequences), np.int64, count)
+        places = [sequence.place for sequence in plan.sequences]
         longest = int(spans[:, 2].max())
         tables = self._table[places, : -(-longest // self._size)]
         segments = Segments(
@@ -252,14 +262,12 @@ class BatchBuilder:
         width = int(-(-lengths.max() // self._size)) if len(lengths) else 0
         return segments, tables[len(parts) :, :width]
 
-    def _row(self, sequence: Sequence) -> NDArray[np.int64]:
-        place = sequence.place
-        known, blocks = int(self._known[place]), sequence.blocks
-        if known < len(blocks):
-            self._table[place, known : len(blocks)] = blocks[known:]
-            self._known[place] = len(blocks)
-        row: NDArray[np.int64] = self._table[place]
-        return row
+    def _extend(self, sequence: Sequence) -> None:
+        """Enter the blocks that are new."""
+        place, blocks = sequence.place, sequence.blocks
+        known = self._known[place]
+        self._table[place, known : len(blocks)] = blocks[known:]
+        self._known[place] = len(blocks)
 
     def _tensor(self, array: NDArray[np.int64]) -> torch.Tensor:
         return torch.from_numpy(array).to(self._device)

@@ -9,19 +9,17 @@ from lmi.dist.messages import CoreDetail, CoreError, CoreEvent
 from lmi.dist.sequence import Sequence
 
 
-def finish_of(sequence: Sequence, token: int, eos_ids: AbstractSet[int]) -> Finish | None:
-    """Whether `token`, now the sequence's last, ends it. eos_ids: the model's own end tokens."""
-    if token in sequence.end_ids:
-        request = sequence.request
-        own = token in eos_ids and not request.ignore_eos
-        return Finish.EOS if own or token not in request.stop_token_ids else Finish.STOP
-    return Finish.LENGTH if len(sequence.tokens) >= sequence.stop_at else None
+def finish_of(sequence: Sequence, token: int, eos_ids: AbstractSet[int]) -> Finish:
+    """Why `token` is the sequence's last. eos_ids: the model's own end tokens."""
+    if token not in sequence.end_ids:
+        return Finish.LENGTH
+    request = sequence.request
+    own = token in eos_ids and not request.ignore_eos
+    return Finish.EOS if own or token not in request.stop_token_ids else Finish.STOP
 
 
 def detail_of(sequence: Sequence) -> CoreDetail | None:
-    """What is said with the first token of the answer, which is about to be appended."""
-    if len(sequence.tokens) > sequence.prompt_len:
-        return None
+    """What is said with the first token of an answer."""
     if sequence.prompt_logprobs is None:
         return CoreDetail(cached_tokens=sequence.cached) if sequence.cached else None
     logprobs = [None, *sequence.prompt_logprobs]

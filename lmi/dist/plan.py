@@ -52,9 +52,9 @@ class Segment(NamedTuple):
 class Plan:
     """One forward pass: prefill segments, then guessed ones, then sequences that decode one token.
 
-    admitted: those that came from the queue in this step (their places and blocks are new). copies:
-    (from, to) KV blocks whose content is copied before anything is computed; no block is on both
-    sides.
+    admitted: those that came from the queue in this step (their places and blocks are new). grown:
+    other sequences with new blocks behind those that they had. copies: (from, to) KV blocks whose
+    content is copied before anything is computed; no block is on both sides.
     """
 
     prefill: list[Segment]
@@ -62,6 +62,7 @@ class Plan:
     admitted: list[Sequence]
     guessed: list[Segment] = field(default_factory=list)
     copies: list[tuple[int, int]] = field(default_factory=list)
+    grown: list[Sequence] = field(default_factory=list)
 
     def __bool__(self) -> bool:
         return bool(self.decode or self.prefill or self.guessed)

@@ -130,16 +130,17 @@ class Scheduler:
         before = self.preemptions
         if self._parked:
             self._unpark()
-        decode = self._plan_decode()
+        grown: list[Sequence] = []
+        decode = self._plan_decode(grown)
         prefill, left = self._plan_prefill()
         admitted: list[Sequence] = []
         copies: list[tuple[int, int]] = []
         # After a preemption the queue's head is what was just put back: let it rest this step.
         if self.preemptions == before:
             left = self._admit(prefill, decode, left, admitted, copies)
-        guessed = self._plan_guesses(decode, left)
+        guessed = self._plan_guesses(decode, left, grown)
         self.chunks += sum(not segment.last for segment in prefill)
-        return Plan(prefill, decode, admitted, guessed, copies)
+        return Plan(prefill, decode, admitted, guessed, copies, grown)
 
     def computed(self, sequence: Sequence, done: int) -> None:
         """The step has succeeded: K and V of the sequence's first `done` tokens are written."""
@@ -152,7 +153,7 @@ class Scheduler:
         self.accepted_tokens += accepted
         self._guesser.judged(segment, accepted)
 
-    def _plan_decode(self) -> list[Sequence]:
+    def _plan_decode(self, grown: list[Sequence]) -> list[Sequence]:
         decode: list[Sequence] = []
         position = 0
         # Preemption shortens the list from its end, so only sequences not yet looked at vanish.
@@ -168,6 +169,7 @@ class Scheduler:
                     self._preempt_youngest()
                     break
                 sequence.blocks.extend(self.pool.allocate(1))
+                grown.append(sequence)
             decode.append(sequence)
         return decode
 
@@ -260,7 +262,9 @@ class Scheduler:
         start = sequence.done
         return Segment(sequence, start, min(len(sequence.tokens), start + left))
 
-    def _plan_guesses(self, decode: list[Sequence], left: int) -> list[Segment]:
+    def _plan_guesses(
+        self, decode: list[Sequence], left: int, grown: list[Sequence]
+    ) -> list[Segment]:
         """Take the sequences with guesses out of `decode`."""
         guessed: list[Segment] = []
         for segment in self._guesser.guess(decode, left):
@@ -270,6 +274,7 @@ class Scheduler:
                 if need + len(self._running) > self.pool.free:
                     continue
                 sequence.blocks.extend(self.pool.allocate(need))
+                grown.append(sequence)
             decode.remove(sequence)
             guessed.append(segment)
         return guessed

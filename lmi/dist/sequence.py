@@ -42,14 +42,14 @@ def random_of(seed: int | None, choice: int) -> Random:
 class Sequence:
     """One choice: its tokens, and how many of them have their K and V in the cache.
 
-    tokens: prompt and answer. done: leading tokens whose K and V are written. stop_at: the number
-    of tokens at which it ends with LENGTH. end_ids: tokens that end it. blocks: its KV blocks;
-    token i lives in blocks[i // block_size]. place: its row of the block table while it runs, else
-    -1. prompt_logprobs: what is known so far of each prompt token after the first (None: not
-    wanted). plain: its next token is always that of the largest logit, and nothing else is asked.
-    cached: leading prompt tokens whose KV it found in the cache when it was first admitted, None
-    before. block_names, recorded: the names of its full blocks, and how many of those it owns are
-    known to the cache (`lmi.dist.prefix`).
+    tokens: prompt (the first prompt_len) and answer. done: leading tokens whose K and V are
+    written. stop_at: the number of tokens at which it ends with LENGTH. end_ids: tokens that end
+    it. blocks: its KV blocks; token i lives in blocks[i // block_size]. place: its row of the block
+    table while it runs, else -1. prompt_logprobs: what is known so far of each prompt token after
+    the first (None: not wanted). plain: its next token is always that of the largest logit, and
+    nothing else is asked. cached: leading prompt tokens whose KV it found in the cache when it was
+    first admitted, None before. block_names, recorded: the names of its full blocks, and how many
+    of those it owns are known to the cache (`lmi.dist.prefix`).
     """
 
     request: CoreRequest
@@ -66,7 +66,11 @@ class Sequence:
     cached: int | None = None
     block_names: list[bytes] = field(default_factory=list)
     recorded: int = 0
+    prompt_len: int = field(init=False)
     _uniforms: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.prompt_len = len(self.request.prompt)
 
     @classmethod
     def of(
@@ -92,11 +96,6 @@ class Sequence:
     def key(self) -> tuple[int, int]:
         """Request id and choice: what names it."""
         return (self.request.id, self.choice)
-
-    @property
-    def prompt_len(self) -> int:
-        """Tokens of the prompt."""
-        return len(self.request.prompt)
 
     @property
     def pending(self) -> int:

@@ -112,7 +112,9 @@ def test_a_decode_batch_of_very_unequal_lengths_is_not_padded() -> None:
     for number, length in enumerate([300, 2, 2, 2, 2]):
         request = CoreRequest(number, (1,) * length)
         scheduler.add(Sequence.of(request, 0, eos_ids=frozenset(), max_model_len=400))
-    for segment in scheduler.schedule().prefill:
+    first = scheduler.schedule()
+    builder.build(first)
+    for segment in first.prefill:
         segment.sequence.done = segment.stop
         segment.sequence.tokens.append(1)
     view = builder.build(scheduler.schedule()).decode_view(None)
