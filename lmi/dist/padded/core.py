@@ -169,11 +169,13 @@ class PaddedCore:
             self._end(row)
             error = EngineError("the model gave no finite logits for this request")
             return error_event(sequence, error)
-        detail = detail_of(sequence)
-        sequence.tokens.append(token)
+        tokens = sequence.tokens
+        detail = detail_of(sequence) if len(tokens) == sequence.prompt_len else None
+        tokens.append(token)
         self._generated += 1
-        finish = finish_of(sequence, token, self._model.eos_ids)
-        if finish is not None:
+        finish = None
+        if token in sequence.end_ids or len(tokens) >= sequence.stop_at:
+            finish = finish_of(sequence, token, self._model.eos_ids)
             self._end(row)
         return CoreEvent(
             sequence.request.id,

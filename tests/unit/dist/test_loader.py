@@ -21,7 +21,8 @@ pytestmark = pytest.mark.slow
 
 
 def start(folder: Path, **options: Any) -> EngineCore:
-    return EngineCore(DistConfig(folder, dtype="float32", **options))
+    """With transformers' models, whatever our own decoder could do."""
+    return EngineCore(DistConfig(folder, dtype="float32", runtime="transformers", **options))
 
 
 def write_config(folder: Path, config: tf.PreTrainedConfig) -> Path:
@@ -118,7 +119,7 @@ def test_a_device_that_is_not_there_is_named(llama: Path) -> None:
 
 def test_loading_tells_its_phases(llama: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    EngineCore(DistConfig(llama), lambda *news: seen.append(news))
+    EngineCore(DistConfig(llama, runtime="transformers"), lambda *news: seen.append(news))
     assert list(dict.fromkeys(phase for phase, _, _ in seen)) == [
         "read config",
         "load weights",
