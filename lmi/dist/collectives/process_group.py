@@ -1,15 +1,22 @@
 """The operations between ranks through torch.distributed: gloo on a CPU, NCCL on CUDA.
 
 Works everywhere, also between hosts. Bytes always go over gloo: they lie in the host's memory.
+
+gloo can't be told to give an operation up, and a process with one under way does not exit. So its
+own time-out stands right behind ours, and whatever may last longer (`meet`) goes through the store
+by which the ranks found each other.
 """
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from threading import Lock
 from typing import Final
+from urllib.parse import urlsplit
 
 import torch
 import torch.distributed as dist
@@ -24,10 +31,10 @@ from lmi.dist.place import Place
 _JOIN_SECONDS: Final = 300.0
 # How often a waiting rank looks whether the others live and whether it is to give up.
 _LOOK_SECONDS: Final = 0.1
+# How often it looks into the store whether the others have come.
+_MEET_SECONDS: Final = 0.01
 # From the end of a process's sockets to the end of the process.
 _END_SECONDS: Final = 0.2
-# What we bound ourselves must not be bounded by gloo.
-_FOR_EVER: Final = timedelta(days=3650)
 # A broadcast's first message: its length, and all of it if it is small.
 _LENGTH: Final = 8
 _FIRST: Final = 1024
@@ -50,38 +57,37 @@ class ProcessGroup:
         self.kernels: Kernels = PlainKernels(torch.float32)
         self.timeout = timeout
         self._aborted: str | None = None
-        self._closing = Lock()
         self._open = True
+        self._using = Lock()  # held while an operation uses the group
+        self._meetings = 0
         self._me = Peer.here(self.rank)
         self._peers: list[Peer] = []
         if place.rendezvous.startswith("file://"):  # else gloo asks for the host's name, in vain
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        on_device = device if device.type == "cuda" else None
         try:
+            self._store = _store(place)
             dist.init_process_group(
                 self.name,
-                init_method=place.rendezvous,
+                store=self._store,
                 rank=place.rank,
                 world_size=place.size,
                 timeout=timedelta(seconds=_JOIN_SECONDS),
-                device_id=device if device.type == "cuda" else None,
+                device_id=on_device,
             )
-            self._host = dist.new_group(backend="gloo", timeout=_FOR_EVER)
-            if device.type == "cuda":
-                # NCCL's own watchdog ends a process that waits longer than this.
-                self._numbers = dist.new_group(
-                    backend="nccl", timeout=timedelta(seconds=timeout), device_id=device
-                )
-            else:
-                self._numbers = self._host
-            self._introduce()
+            limit = timedelta(seconds=timeout + 2 * _LOOK_SECONDS)
+            self._host = dist.new_group(backend="gloo", timeout=limit)
+            # NCCL's own watchdog ends a process that waits for longer than its time-out.
+            self._numbers = (
+                self._host
+                if on_device is None
+                else dist.new_group(backend="nccl", timeout=limit, device_id=on_device)
+            )
         except RuntimeError as error:
             raise EngineDead(
                 f"rank {self.rank} of {self.size} did not meet the others at {place.rendezvous}"
             ) from error
-
-    def is_stopped(self, rank: int) -> bool:
-        """Whether a rank's process is stopped, as a debugger or SIGSTOP does."""
-        return any(peer.rank == rank and peer.fate() == "stopped" for peer in self._peers)
+        self._introduce()
 
     @property
     def one_host(self) -> bool:
@@ -93,16 +99,19 @@ class ProcessGroup:
         """The name under which torch knows the group that the tensors go through."""
         return self._numbers.group_name
 
+    def is_stopped(self, rank: int) -> bool:
+        """Whether a rank's process is stopped, as a debugger or SIGSTOP does."""
+        return any(peer.rank == rank and peer.fate() == "stopped" for peer in self._peers)
+
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
         """See `Collective`."""
-        began = time.perf_counter()
-        if tensor.is_cuda:
-            dist.all_reduce(tensor, group=self._numbers)
-        elif self.size == 2:  # a sum of two has one order, and gloo's is the quickest
-            self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True), self.timeout)
-        else:
-            self._sum_in_order(tensor)
-        self.seconds += time.perf_counter() - began
+        with self._operation():
+            if tensor.is_cuda:
+                dist.all_reduce(tensor, group=self._numbers)
+            elif self.size == 2:  # a sum of two has one order, and gloo's is the quickest
+                self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True))
+            else:
+                self._sum_in_order(tensor)
         return tensor
 
     def add_rms_norm(
@@ -113,31 +122,37 @@ class ProcessGroup:
 
     def all_gather(self, columns: torch.Tensor) -> torch.Tensor:
         """See `Collective`."""
-        began = time.perf_counter()
         rows, width = columns.shape
         parts = columns.new_empty(self.size, rows, width)
-        self._gather(parts, columns)
-        gathered = parts.transpose(0, 1).reshape(rows, self.size * width)
-        self.seconds += time.perf_counter() - began
-        return gathered
+        with self._operation():
+            self._gather(parts, columns)
+        return parts.transpose(0, 1).reshape(rows, self.size * width)
 
     def broadcast(self, data: bytes | None) -> bytes:
         """See `Collective`."""
-        began = time.perf_counter()
-        received = self._broadcast(data)
-        self.seconds += time.perf_counter() - began
-        return received
+        with self._operation():
+            return self._speak(data) if data is not None else self._hear()
 
     def meet(self, seconds: float) -> None:
         """See `Collective`."""
-        self._finish(dist.all_reduce(torch.zeros(1), group=self._host, async_op=True), seconds)
+        self._meetings += 1
+        keys = [f"met {self._meetings} {rank}" for rank in range(self.size)]
+        until = time.monotonic() + seconds
+        with self._operation():
+            try:
+                self._store.set(keys[self.rank], "")
+                while not self._store.check(keys):
+                    self._look(until, seconds)
+                    time.sleep(_MEET_SECONDS)
+            except RuntimeError as error:  # the store is rank 0's
+                raise EngineDead(self._fate("rank 0 is gone")) from error
 
     def tell(self, data: bytes) -> list[bytes]:
         """What every rank tells the others: up to 256 bytes, which come filled up with spaces."""
         mine = torch.frombuffer(bytearray(data[:_TOLD].ljust(_TOLD)), dtype=torch.uint8)
         parts = mine.new_empty(self.size, _TOLD)
-        work = dist.all_gather(list(parts), mine, group=self._host, async_op=True)
-        self._finish(work, self.timeout)
+        with self._operation():
+            self._finish(dist.all_gather(list(parts), mine, group=self._host, async_op=True))
         return [part.numpy().tobytes() for part in parts]
 
     def agree(self, trouble: str | None) -> str | None:
@@ -152,18 +167,17 @@ class ProcessGroup:
 
     def close(self) -> None:
         """See `Collective`."""
-        with self._closing:
-            if not self._open:
-                return
-            self._open = False
         self.abort("the collective is closed")
-        dist.destroy_process_group()
+        with self._using:  # an operation of another thread ends at its next look
+            if self._open:
+                dist.destroy_process_group()
+            self._open = False
 
     def _introduce(self) -> None:
         mine = torch.tensor([self._me.pid, self._me.started, self._me.host])
         parts = mine.new_empty(self.size, mine.numel())
-        work = dist.all_gather(list(parts), mine, group=self._host, async_op=True)
-        self._finish(work, _JOIN_SECONDS)
+        with self._operation():
+            self._finish(dist.all_gather(list(parts), mine, group=self._host, async_op=True))
         everybody = [Peer(rank, *numbers) for rank, numbers in enumerate(parts.tolist())]
         self._peers = [peer for peer in everybody if peer.rank != self.rank]
 
@@ -171,7 +185,7 @@ class ProcessGroup:
         """gloo's ring would add in an order that depends on an element's place in the tensor."""
         parts = tensor.new_empty(self.size, *tensor.shape)
         self._gather(parts, tensor)
-        total = parts[0].float()
+        total = parts[0].to(torch.promote_types(tensor.dtype, torch.float32), copy=True)
         for part in parts[1:]:
             total += part
         tensor.copy_(total)
@@ -179,37 +193,42 @@ class ProcessGroup:
     def _gather(self, parts: torch.Tensor, mine: torch.Tensor) -> None:
         if mine.is_cuda:
             dist.all_gather_into_tensor(parts, mine, group=self._numbers)
-        else:
-            work = dist.all_gather(list(parts), mine, group=self._numbers, async_op=True)
-            self._finish(work, self.timeout)
+        elif mine.numel():  # gloo refuses tensors of nothing
+            self._finish(dist.all_gather(list(parts), mine, group=self._numbers, async_op=True))
 
-    def _broadcast(self, data: bytes | None) -> bytes:
-        first = torch.zeros(_FIRST, dtype=torch.uint8)
-        if data is not None:
-            start = len(data).to_bytes(_LENGTH, "little") + data[: _FIRST - _LENGTH]
-            first[: len(start)] = torch.frombuffer(bytearray(start), dtype=torch.uint8)
-        self._finish(dist.broadcast(first, 0, group=self._host, async_op=True), self.timeout)
-        if data is None:
-            head = first.numpy().tobytes()
-            length = int.from_bytes(head[:_LENGTH], "little")
-            start = head[: _LENGTH + length]
-        else:
-            length = len(data)
+    def _speak(self, data: bytes) -> bytes:
+        start = len(data).to_bytes(_LENGTH, "little") + data[: _FIRST - _LENGTH]
+        self._send(bytearray(start.ljust(_FIRST)))
+        if len(data) > _FIRST - _LENGTH:
+            self._send(bytearray(data[_FIRST - _LENGTH :]))
+        return data
+
+    def _hear(self) -> bytes:
+        first = self._send(bytearray(_FIRST))
+        length = int.from_bytes(first[:_LENGTH], "little")
         missing = length - (_FIRST - _LENGTH)
-        if missing > 0:
-            rest = (
-                torch.empty(missing, dtype=torch.uint8)
-                if data is None
-                else torch.frombuffer(bytearray(data[-missing:]), dtype=torch.uint8)
-            )
-            work = dist.broadcast(rest, 0, group=self._host, async_op=True)
-            self._finish(work, self.timeout)
-            start += rest.numpy().tobytes()
-        return start[_LENGTH:] if data is None else data
+        if missing <= 0:
+            return bytes(first[_LENGTH : _LENGTH + length])
+        return bytes(first[_LENGTH:] + self._send(bytearray(missing)))
 
-    def _finish(self, work: dist.Work, seconds: float) -> None:
-        """Wait for gloo's work, for at most `seconds`; EngineDead if it fails or a rank is gone."""
-        until = time.monotonic() + seconds
+    def _send(self, data: bytearray) -> bytearray:
+        """From rank 0, in place."""
+        tensor = torch.frombuffer(data, dtype=torch.uint8)
+        self._finish(dist.broadcast(tensor, 0, group=self._host, async_op=True))
+        return data
+
+    @contextmanager
+    def _operation(self) -> Iterator[None]:
+        began = time.perf_counter()
+        with self._using:
+            if self._aborted is not None:
+                raise EngineDead(self._aborted)
+            yield
+        self.seconds += time.perf_counter() - began
+
+    def _finish(self, work: dist.Work) -> None:
+        """Wait for gloo's work; EngineDead if it fails, is late or aborted, or a rank is gone."""
+        until = time.monotonic() + self.timeout
         while True:
             try:
                 work.wait(timedelta(seconds=_LOOK_SECONDS))
@@ -218,13 +237,16 @@ class ProcessGroup:
                     raise EngineDead(self._fate("a rank is gone")) from error
             else:
                 return
-            if self._aborted is not None:
-                raise EngineDead(self._aborted)
-            for peer in self._peers:
-                if peer.fate() == "gone":
-                    raise EngineDead(f"{peer} is gone")
-            if time.monotonic() > until:
-                raise EngineDead(self._fate(f"a rank did not answer within {seconds:g} s"))
+            self._look(until, self.timeout)
+
+    def _look(self, until: float, seconds: float) -> None:
+        if self._aborted is not None:
+            raise EngineDead(self._aborted)
+        for peer in self._peers:
+            if peer.fate() == "gone":
+                raise EngineDead(f"{peer} is gone")
+        if time.monotonic() > until:
+            raise EngineDead(f"{self._fate('a rank did not answer')}, for {seconds:g} s")
 
     def _fate(self, otherwise: str) -> str:
         """Which rank is at fault, if its process shows it; a socket may close before it ends."""
@@ -235,3 +257,17 @@ class ProcessGroup:
                     return f"{peer} is {fate}"
             time.sleep(_END_SECONDS / 20)
         return otherwise
+
+
+def _store(place: Place) -> dist.Store:
+    """Where the ranks find each other. Raises RuntimeError."""
+    url = urlsplit(place.rendezvous)
+    if url.scheme == "file":
+        return dist.FileStore(url.path, place.size)
+    return dist.TCPStore(
+        url.hostname,
+        url.port,
+        place.size,
+        is_master=place.rank == 0,
+        timeout=timedelta(seconds=_JOIN_SECONDS),
+    )

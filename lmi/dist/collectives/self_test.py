@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -18,9 +19,11 @@ _EPSILON: Final = 1e-6
 def self_test(collective: Collective) -> str | None:
     """What is wrong on this rank, or None. All ranks call it together; it takes milliseconds."""
     try:
-        return _sums(collective) or _norm(collective) or _bytes(collective)
+        # To the end on every rank, whatever is wrong: the others take part in all of it.
+        troubles = [*_sums(collective), *_norm(collective), *_bytes(collective)]
     except EngineDead as error:
         return f"the self-test did not end: {error}"
+    return troubles[0] if troubles else None
 
 
 def ordered_sum(parts: torch.Tensor) -> torch.Tensor:
@@ -37,33 +40,30 @@ def _parts(collective: Collective, size: int, dtype: torch.dtype) -> torch.Tenso
     return torch.randn(collective.size, size, generator=generator).to(dtype)
 
 
-def _sums(collective: Collective) -> str | None:
+def _sums(collective: Collective) -> Iterator[str]:
     for dtype in (torch.float32, torch.bfloat16):
         for size in _SIZES:
             parts = _parts(collective, size, dtype)
-            wanted = ordered_sum(parts)
-            if not torch.equal(collective.all_reduce(parts[collective.rank].clone()), wanted):
-                return f"the self-test's sum of {size} numbers ({dtype}) is wrong"
-    return None
+            found = collective.all_reduce(parts[collective.rank].clone())
+            if not torch.equal(found, ordered_sum(parts)):
+                yield f"the self-test's sum of {size} numbers ({dtype}) is wrong"
 
 
-def _norm(collective: Collective) -> str | None:
+def _norm(collective: Collective) -> Iterator[str]:
     parts = _parts(collective, 3 * _WIDTH, torch.float32).view(-1, 3, _WIDTH)
     residual = torch.ones(3, _WIDTH)
     weight = torch.linspace(0.5, 2.0, _WIDTH)
     expected = residual + ordered_sum(parts)
     normed = collective.add_rms_norm(residual, parts[collective.rank].clone(), weight, _EPSILON)
     scale = torch.rsqrt(expected.square().mean(dim=-1, keepdim=True) + _EPSILON)
-    if torch.equal(residual, expected) and torch.allclose(normed, expected * scale * weight):
-        return None
-    return "the self-test's normed sum is wrong"
+    if not (torch.equal(residual, expected) and torch.allclose(normed, expected * scale * weight)):
+        yield "the self-test's normed sum is wrong"
 
 
-def _bytes(collective: Collective) -> str | None:
+def _bytes(collective: Collective) -> Iterator[str]:
     said = bytes(range(256)) * 300
     heard = collective.broadcast(said if collective.rank == 0 else None)
     gathered = collective.all_gather(torch.full((2, 3), float(collective.rank)))
     ranks = torch.arange(collective.size).repeat_interleave(3).expand(2, -1)
-    if heard == said and torch.equal(gathered, ranks.float()):
-        return None
-    return "the self-test's message or gathered columns are wrong"
+    if heard != said or not torch.equal(gathered, ranks.float()):
+        yield "the self-test's message or gathered columns are wrong"

@@ -48,7 +48,10 @@ class Decoder:
         self._epsilon = config.epsilon
         self._rope = rope_table(config.rope, positions, facts.device)
         self._caches: list[LayerCache] = []
-        self._add_norm = kernels.add_rms_norm if collective is None else collective.add_rms_norm
+        self._add_norm = kernels.add_rms_norm
+        if collective is not None:
+            collective.kernels = kernels
+            self._add_norm = collective.add_rms_norm
         self._gather = collective.all_gather if collective and gathers_logits else None
 
     @property
