@@ -172,6 +172,51 @@ def test_rows_that_end_leave_the_batch_and_change_no_other(folder: Any) -> None:
         assert answers[index, 0].tokens == want
 
 
+def test_one_choice_is_cancelled_without_the_other(folder: Any) -> None:
+    core = load(folder("t5"))
+    core.add(CoreRequest(0, PROMPTS[1], max_new_tokens=6, choices=2))
+    answers: dict[Any, Answer] = defaultdict(Answer)
+    take(answers, core.step())
+    core.cancel(0, 1)
+    while core.has_work:
+        take(answers, core.step())
+    assert answers[0, 1].finish is Finish.CANCELLED
+    assert len(answers[0, 1].tokens) == 1
+    assert answers[0, 0].tokens == reference(folder("t5"), PROMPTS[1], max_new_tokens=6)
+    assert core.stats().cancelled == 1
+
+
+def test_a_small_budget_makes_small_batches(folder: Any) -> None:
+    requests = [CoreRequest(i, (5 + i,) * 20, max_new_tokens=5) for i in range(4)]
+    core = load(folder("t5"))
+    run(core, requests)
+    assert core.stats().steps == 5
+    cost = core._model.trial.cost.of(2, 20, 5)
+    core = load(folder("t5"), kv_cache_bytes=cost)
+    run(core, requests)
+    assert core.stats().steps == 10
+    assert core.stats().prompt_tokens == 80
+    assert core.stats().generated_tokens == 20
+
+
+def test_a_batch_takes_no_more_than_it_was_planned_to(folder: Any) -> None:
+    for family in ("t5", "bart", "mamba", "lfm2"):
+        core = load(folder(family))
+        passes = core._model.begin([PROMPTS[0], PROMPTS[1]])
+        for step in range(7):
+            passes.forward()
+            passes.push([step, step])
+        read = max(len(PROMPTS[0]), len(PROMPTS[1]))
+        assert 0 < passes.state_bytes <= 1.1 * core._model.trial.cost.of(2, read, 7)
+
+
+def test_an_answer_ends_with_the_positions_of_its_decoder(folder: Any) -> None:
+    core = load(folder("bart"))
+    answers = run(core, [CoreRequest(0, PROMPTS[0], max_new_tokens=500, ignore_eos=True)])
+    assert answers[0, 0].finish is Finish.LENGTH
+    assert len(answers[0, 0].tokens) == 127  # and the start token
+
+
 @pytest.mark.parametrize("family", ["t5", "mamba"])
 def test_a_seeded_request_gives_the_same_alone_and_in_a_crowd(folder: Any, family: str) -> None:
     def request(index: int, **changes: Any) -> CoreRequest:

@@ -71,6 +71,12 @@ def test_each_prompt_may_have_its_own_sampling(engine: Engine) -> None:
         engine.generate(PROMPTS, settings[:3])
 
 
+def test_prompt_logprobs_come_with_the_answer(engine: Engine) -> None:
+    (answer,) = engine.generate([PROMPTS[2]], replace(SAMPLING, prompt_logprobs=True, n=2))
+    assert [token.id for token in answer.prompt_tokens] == list(PROMPTS[2])
+    assert [token.logprob for token in answer.prompt_tokens] == [None, -0.5, -0.5]
+
+
 def test_no_prompts_are_no_answers(engine: Engine) -> None:
     assert engine.generate([]) == []
 
