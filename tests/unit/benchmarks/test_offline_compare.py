@@ -95,9 +95,17 @@ def test_a_second_run_adds_only_what_is_missing(home: Path) -> None:
     before = list(measured.records.rounds)
     measured.run(ASKED, time.monotonic() + LONG_SECONDS)
     assert measured.records.rounds == before
-    measured.run(replace(ASKED, subjects=["a", "b", "c"]), time.monotonic() + LONG_SECONDS)
-    assert {one.subject for one in measured.records.rounds[len(before) :]} == {"c"}
-    assert [one.cold for one in measured.records.starts] == [True] * 3
+    more = replace(ASKED, subjects=["a", "c"], concurrency=[1, 2], repeats=3)
+    measured.run(more, time.monotonic() + LONG_SECONDS)
+    had = {(one.repeat, one.point, one.subject) for one in before}
+    added = [(one.repeat, one.point, one.subject) for one in measured.records.rounds[len(before) :]]
+    assert added == [turn for turn in more.turns() if turn not in had]
+    assert [(one.subject, one.cold) for one in measured.records.starts] == [
+        ("a", True),
+        ("b", True),
+        ("a", False),
+        ("c", True),
+    ]
 
 
 def test_no_round_begins_when_the_time_is_over(home: Path) -> None:
