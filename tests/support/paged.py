@@ -37,12 +37,12 @@ def heads_of(query: int, kv: int, size: int, window: int | None = None) -> Heads
 
 
 def make_cache(heads: Heads, blocks: int, block_size: int, dtype: torch.dtype) -> LayerCache:
-    """A cache full of random numbers, but NaN in the last block, which nobody owns."""
+    """A cache full of random numbers, but NaN in the first and the last block: nobody owns them."""
     shape = LayerShape(heads.kv, heads.size, heads.size)
     cache = LayerCache(shape, blocks, block_size, dtype, torch.get_default_device())
     for tensor in (cache.keys, cache.values):
         tensor.copy_(torch.randn(tensor.shape))
-        tensor[-1] = torch.nan
+        tensor[[0, -1]] = torch.nan
     return cache
 
 

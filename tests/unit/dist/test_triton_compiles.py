@@ -86,7 +86,15 @@ def launch_all(dtype: torch.dtype, size: int) -> None:
         kernels.attention(case.query, case.cache, case.segments, heads)
         spans, tables = case.segments.spans[1:], case.segments.tables[1:]
         decode_attention(
-            case.query, case.query, case.cache, spans, tables, heads, max_tokens=90, splits=2
+            case.query,
+            case.query,
+            case.cache,
+            spans,
+            tables,
+            heads,
+            longest=1,
+            max_tokens=90,
+            splits=2,
         )
     for norm in (None, torch.zeros(size, dtype=dtype)):
         heads = heads_of(14, 2, size)

@@ -15,7 +15,7 @@ from lmi.dist.kernels.base import Heads, Linear, Segments
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.kernels.plain import PlainLinear
 from lmi.dist.kernels.triton.activation import silu_mul
-from lmi.dist.kernels.triton.decode import choose_splits, decode_attention
+from lmi.dist.kernels.triton.decode import FEW_ROWS, choose_splits, decode_attention
 from lmi.dist.kernels.triton.low_bit import LowBitLinear
 from lmi.dist.kernels.triton.norm import rms_norm
 from lmi.dist.kernels.triton.rotary import rotate_and_write
@@ -89,22 +89,25 @@ class TritonKernels:
     def attention(
         self, query: torch.Tensor, cache: LayerCache, segments: Segments, heads: Heads
     ) -> torch.Tensor:
-        """See the protocol: prefill and speculated rows by one kernel, decode rows by V1 or V2."""
+        """See the protocol. Which kernel computes a row depends on the rows of its own sequence
+        only: many are a prefill, a few (speculated) or one (a decode) are split over programs."""
         out = torch.empty_like(query)
         spans, tables, start = segments.spans, segments.tables, segments.decode_start
-        if start:
-            # Before the decode rows: it may write all of out.
+        if start and segments.longest > FEW_ROWS:
+            # First: it may write all of out.
             self._prefill(
                 query, out, cache, spans[:start], tables[:start], heads,
                 longest=segments.longest, max_tokens=segments.max_tokens,
             )  # fmt: skip
-        decoding = spans.shape[0] - start
-        if decoding:
-            splits = choose_splits(decoding, heads.kv, segments.max_tokens, self._processors)
-            decode_attention(
-                query, out, cache, spans[start:], tables[start:], heads,
-                max_tokens=segments.max_tokens, splits=splits,
-            )  # fmt: skip
+        few = min(segments.longest, FEW_ROWS)
+        for part, rows in ((slice(0, start), few), (slice(start, spans.shape[0]), 1)):
+            sequences = part.stop - part.start
+            if sequences:
+                splits = choose_splits(sequences, heads.kv, segments.max_tokens, self._processors)
+                decode_attention(
+                    query, out, cache, spans[part], tables[part], heads,
+                    longest=rows, max_tokens=segments.max_tokens, splits=splits,
+                )  # fmt: skip
         return out
 
     def silu_mul(self, gate_up: torch.Tensor) -> torch.Tensor:

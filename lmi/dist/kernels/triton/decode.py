@@ -1,12 +1,14 @@
-"""Paged attention of sequences with one row each: V1, and V2 that splits a sequence's tokens.
+"""Paged attention of sequences with one row or a few: V1, and V2 that splits a sequence's tokens.
 
-Both cut a sequence at the same places (every PARTITION tokens from its start), compute each part
-alike and join the parts in the same order: they give the same bits, so which of them runs (and thus
-how many sequences stand in the batch) is a matter of speed only.
+One row is a decode, a few are speculated ones. Both versions cut a sequence at the same places
+(every PARTITION tokens from its start), compute each part alike and join the parts in the same
+order: they give the same bits, so which of them runs (and thus how many sequences stand in the
+batch) is a matter of speed only.
 
-V1 is one program per sequence and KV head. V2 gives a sequence's parts to several programs, which
-leave their states in memory for a second kernel to join. Sources: Kwon et al., PagedAttention
-(2023), and its V2; Dao et al., "Flash-Decoding for long-context inference" (2023).
+V1 is one program per sequence and KV head, for the heads of the group in all rows. V2 gives a
+sequence's parts to several programs, which leave their states in memory for a second kernel to
+join. Sources: Kwon et al., PagedAttention (2023), and its V2; Dao et al., "Flash-Decoding for
+long-context inference" (2023).
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from lmi.dist.kernels.triton.paging import (
 from lmi.dist.kernels.triton.softmax import LOG2_E, add_tile, finish, join, start
 from lmi.dist.kv import LayerCache
 
+FEW_ROWS: Final = 8  # of a sequence; more are a prefill, which has programs enough without V2
 PARTITION: Final = 512  # tokens; a multiple of every tile
 # A GPU hides the latency of memory with at least two programs per multiprocessor.
 _PROGRAMS_PER_PROCESSOR: Final = 2
@@ -57,18 +60,22 @@ def decode_attention(
     tables: torch.Tensor,
     heads: Heads,
     *,
+    longest: int,
     max_tokens: int,
     splits: int,
     partition: int = PARTITION,
 ) -> None:
-    """Attend one row of each of `spans` (sequences, 3), with `tables` (sequences, width).
+    """Attend the rows of each of `spans` (sequences, 3), with `tables` (sequences, width).
 
-    query, out: (rows, query heads * size); the rows that spans name are written. max_tokens: at
-    least the largest token count of the spans. splits: see `choose_splits`. partition: tokens, a
+    query, out: (rows, query heads * size). Sequences with more than `longest` rows (at most
+    FEW_ROWS) are left out; the others' rows are written. max_tokens: at least the largest token
+    count of the spans. splits: see `choose_splits`. partition: tokens, a
     multiple of 64; other than the default only to test many of them with few tokens.
     """
     sequences = spans.shape[0]
     group = heads.query // heads.kv
+    group_tile = triton.next_power_of_2(group)
+    rows = triton.next_power_of_2(longest)
     size_tile = padded(heads.size)
     window = heads.window or 0
     scale = heads.scaling * LOG2_E
@@ -79,9 +86,11 @@ def decode_attention(
         "SIZE_TILE": size_tile,
         "WINDOW": window,
         "PART": partition,
+        "ROWS": rows,
     }
     attend = {
-        "GROUP_TILE": padded(group),
+        "GROUP_TILE": group_tile,
+        "QUERIES": padded(rows * group_tile),
         "BLOCK": cache.keys.shape[1],
         "TILE": tile_tokens(heads.size, cache.keys.dtype),
         "num_warps": 4,
@@ -94,63 +103,75 @@ def decode_attention(
         )  # fmt: skip
         return
     partitions = -(-max_tokens // partition)
-    rows = (sequences, heads.query, partitions)
-    mixed = torch.empty((*rows, heads.size), dtype=torch.float32, device=query.device)
-    sums = torch.empty((*rows, 2), dtype=torch.float32, device=query.device)
+    states = (sequences, heads.query * rows, partitions)
+    mixed = torch.empty((*states, heads.size), dtype=torch.float32, device=query.device)
+    sums = torch.empty((*states, 2), dtype=torch.float32, device=query.device)
     _attend_parts[(sequences, heads.kv, splits)](
         query, mixed, sums, cache.keys, cache.values, spans, tables, tables.stride(0), scale,
         partitions, **geometry, **attend,
     )  # fmt: skip
-    _join_parts[(sequences, heads.query)](
-        mixed, sums, out, spans, partitions,
-        QUERY=heads.query, SIZE=heads.size, SIZE_TILE=size_tile, WINDOW=window, PART=partition,
-        num_warps=1,
-    )  # fmt: skip
+    _join_parts[(sequences, heads.query * rows)](
+        mixed, sums, out, spans, partitions, **geometry, num_warps=1
+    )
 
 
 @triton.jit
-def _visible(spans: tl.tensor, sequence: tl.tensor, WINDOW: tl.constexpr) -> tl.tensor:
-    """(row, first token that it sees, its sequence's tokens)."""
-    row = tl.load(spans + sequence * 3)
+def _span(
+    spans: tl.tensor, sequence: tl.tensor, ROWS: tl.constexpr, WINDOW: tl.constexpr
+) -> tl.tensor:
+    """(first row, rows, first token that one of them sees, tokens); no tokens and no rows where the
+    sequence has more than ROWS."""
+    base = tl.load(spans + sequence * 3)
+    rows = tl.load(spans + sequence * 3 + 1)
     tokens = tl.load(spans + sequence * 3 + 2)
+    mine = (rows <= ROWS).to(tl.int32)
+    rows = rows * mine
+    tokens = tokens * mine
     first = tokens * 0
     if WINDOW > 0:
-        first = tl.maximum(tokens - WINDOW, 0)
-    return row, first, tokens
+        first = tl.maximum(tokens - rows + 1 - WINDOW, 0)
+    return base, rows, first, tokens
 
 
 @triton.jit
 def _load_query(
-    query: tl.tensor, row: tl.tensor, head: tl.tensor,
-    KV: tl.constexpr, GROUP: tl.constexpr, GROUP_TILE: tl.constexpr, SIZE: tl.constexpr,
-    SIZE_TILE: tl.constexpr,
+    query: tl.tensor, base: tl.tensor, rows: tl.tensor, head: tl.tensor,
+    KV: tl.constexpr, GROUP: tl.constexpr, GROUP_TILE: tl.constexpr, QUERIES: tl.constexpr,
+    SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
-    """The queries (group, size) that read one KV head, with where they are and which exist."""
-    member = tl.arange(0, GROUP_TILE)
+    """The queries (rows times group, size) that read one KV head; where they are, which exist."""
+    row = tl.arange(0, QUERIES) // GROUP_TILE
+    member = tl.arange(0, QUERIES) % GROUP_TILE
     number = tl.arange(0, SIZE_TILE)
-    offsets = (row.to(tl.int64) * KV + head) * (GROUP * SIZE)
-    offsets = offsets + member[:, None] * SIZE + number[None, :]
-    inside = (member < GROUP)[:, None] & (number < SIZE)[None, :]
-    return tl.load(query + offsets, mask=inside, other=0.0), offsets, inside
+    offsets = ((base + row).to(tl.int64) * KV + head) * (GROUP * SIZE) + member * SIZE
+    offsets = offsets[:, None] + number[None, :]
+    there = (row < rows) & (member < GROUP)
+    inside = there[:, None] & (number < SIZE)[None, :]
+    return tl.load(query + offsets, mask=inside, other=0.0), offsets, inside, there
 
 
 @triton.jit
 def _attend_part(
     queries: tl.tensor, keys: tl.tensor, values: tl.tensor, table: tl.tensor, part: tl.tensor,
-    first: tl.tensor, tokens: tl.tensor, head: tl.tensor, scale: tl.tensor,
-    KV: tl.constexpr, GROUP_TILE: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
-    BLOCK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr,
+    rows: tl.tensor, first: tl.tensor, tokens: tl.tensor, head: tl.tensor, scale: tl.tensor,
+    KV: tl.constexpr, GROUP_TILE: tl.constexpr, QUERIES: tl.constexpr, SIZE: tl.constexpr,
+    SIZE_TILE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr, PART: tl.constexpr,
+    WINDOW: tl.constexpr,
 ) -> tl.tensor:  # fmt: skip
     """The softmax state over the visible tokens of one partition."""
-    best, total, mixed = start(GROUP_TILE, SIZE_TILE)
+    place = tokens - rows + tl.arange(0, QUERIES) // GROUP_TILE  # of a query in its sequence
+    best, total, mixed = start(QUERIES, SIZE_TILE)
     low = tl.maximum(part * PART, first // TILE * TILE)
     high = tl.minimum((part + 1) * PART, tokens)
     for tile in range(low, high, TILE):
         position = tile + tl.arange(0, TILE)
         there = (position >= first) & (position < tokens)
         offsets = token_offsets(table, position, there, head, BLOCK, KV, SIZE)
-        scores = score_tile(queries, keys, offsets, there, scale, GROUP_TILE, TILE, SIZE, SIZE_TILE)
-        scores = tl.where(there[None, :], scores, float("-inf"))
+        scores = score_tile(queries, keys, offsets, there, scale, QUERIES, TILE, SIZE, SIZE_TILE)
+        seen = there[None, :] & (position[None, :] <= place[:, None])
+        if WINDOW > 0:
+            seen = seen & (position[None, :] > place[:, None] - WINDOW)
+        scores = tl.where(seen, scores, float("-inf"))
         tile_values = value_tile(values, offsets, there, SIZE, SIZE_TILE)
         best, total, mixed = add_tile(scores, tile_values, best, total, mixed)
     return best, total, mixed
@@ -161,19 +182,21 @@ def _attend_whole(
     query: tl.tensor, out: tl.tensor, keys: tl.tensor, values: tl.tensor, spans: tl.tensor,
     tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
-    WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
-    TILE: tl.constexpr,
+    WINDOW: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr, GROUP_TILE: tl.constexpr,
+    QUERIES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ) -> None:  # fmt: skip
     sequence = tl.program_id(0)
     head = tl.program_id(1)
-    row, first, tokens = _visible(spans, sequence, WINDOW)
-    queries, offsets, inside = _load_query(query, row, head, KV, GROUP, GROUP_TILE, SIZE, SIZE_TILE)
+    base, rows, first, tokens = _span(spans, sequence, ROWS, WINDOW)
+    queries, offsets, inside, _ = _load_query(
+        query, base, rows, head, KV, GROUP, GROUP_TILE, QUERIES, SIZE, SIZE_TILE
+    )
     table = tables + sequence.to(tl.int64) * table_stride
-    best, total, mixed = start(GROUP_TILE, SIZE_TILE)
+    best, total, mixed = start(QUERIES, SIZE_TILE)
     for part in range(first // PART, tl.cdiv(tokens, PART)):
         part_best, part_total, part_mixed = _attend_part(
-            queries, keys, values, table, part, first, tokens, head, scale,
-            KV, GROUP_TILE, SIZE, SIZE_TILE, BLOCK, TILE, PART,
+            queries, keys, values, table, part, rows, first, tokens, head, scale,
+            KV, GROUP_TILE, QUERIES, SIZE, SIZE_TILE, BLOCK, TILE, PART, WINDOW,
         )  # fmt: skip
         best, total, mixed = join(best, total, mixed, part_best, part_total, part_mixed)
     tl.store(out + offsets, finish(total, mixed).to(out.dtype.element_ty), mask=inside)
@@ -185,48 +208,56 @@ def _attend_parts(
     spans: tl.tensor, tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
     partitions: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
-    WINDOW: tl.constexpr, PART: tl.constexpr, GROUP_TILE: tl.constexpr, BLOCK: tl.constexpr,
-    TILE: tl.constexpr,
+    WINDOW: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr, GROUP_TILE: tl.constexpr,
+    QUERIES: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ) -> None:  # fmt: skip
     sequence = tl.program_id(0)
     head = tl.program_id(1)
-    row, first, tokens = _visible(spans, sequence, WINDOW)
-    queries, _, inside = _load_query(query, row, head, KV, GROUP, GROUP_TILE, SIZE, SIZE_TILE)
+    base, rows, first, tokens = _span(spans, sequence, ROWS, WINDOW)
+    queries, _, inside, there = _load_query(
+        query, base, rows, head, KV, GROUP, GROUP_TILE, QUERIES, SIZE, SIZE_TILE
+    )
     table = tables + sequence.to(tl.int64) * table_stride
-    member = tl.arange(0, GROUP_TILE)
+    row = tl.arange(0, QUERIES) // GROUP_TILE
+    member = tl.arange(0, QUERIES) % GROUP_TILE
     number = tl.arange(0, SIZE_TILE)
-    query_head = (sequence.to(tl.int64) * KV + head) * GROUP + member
+    state = ((sequence.to(tl.int64) * KV + head) * ROWS + row) * GROUP + member
     begin = first // PART + tl.program_id(2)
     for part in range(begin, tl.cdiv(tokens, PART), tl.num_programs(2)):
         best, total, mixed = _attend_part(
-            queries, keys, values, table, part, first, tokens, head, scale,
-            KV, GROUP_TILE, SIZE, SIZE_TILE, BLOCK, TILE, PART,
+            queries, keys, values, table, part, rows, first, tokens, head, scale,
+            KV, GROUP_TILE, QUERIES, SIZE, SIZE_TILE, BLOCK, TILE, PART, WINDOW,
         )  # fmt: skip
-        place = query_head * partitions + part
+        place = state * partitions + part
         tl.store(mixed_out + place[:, None] * SIZE + number[None, :], mixed, mask=inside)
-        tl.store(sums_out + place * 2, best, mask=member < GROUP)
-        tl.store(sums_out + place * 2 + 1, total, mask=member < GROUP)
+        tl.store(sums_out + place * 2, best, mask=there)
+        tl.store(sums_out + place * 2 + 1, total, mask=there)
 
 
 @triton.jit(do_not_specialize=["partitions"])
 def _join_parts(
     mixed_in: tl.tensor, sums_in: tl.tensor, out: tl.tensor, spans: tl.tensor,
     partitions: tl.tensor,
-    QUERY: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr, WINDOW: tl.constexpr,
-    PART: tl.constexpr,
+    KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, SIZE_TILE: tl.constexpr,
+    WINDOW: tl.constexpr, PART: tl.constexpr, ROWS: tl.constexpr,
 ) -> None:  # fmt: skip
     sequence = tl.program_id(0)
-    head = tl.program_id(1)
-    row, first, tokens = _visible(spans, sequence, WINDOW)
+    index = tl.program_id(1)  # of (KV head, row, member of the group)
+    head = index // (ROWS * GROUP)
+    row = index // GROUP % ROWS
+    base, rows, first, tokens = _span(spans, sequence, ROWS, WINDOW)
+    if row >= rows:
+        return
     one = tl.arange(0, 1)
     number = tl.arange(0, SIZE_TILE)[None, :]
     inside = number < SIZE
     best, total, mixed = start(1, SIZE_TILE)
     for part in range(first // PART, tl.cdiv(tokens, PART)):
-        place = (sequence.to(tl.int64) * QUERY + head) * partitions + part
+        place = (sequence.to(tl.int64) * (KV * ROWS * GROUP) + index) * partitions + part
         part_best = tl.load(sums_in + place * 2 + one)
         part_total = tl.load(sums_in + place * 2 + 1 + one)
         part_mixed = tl.load(mixed_in + place * SIZE + number, mask=inside, other=0.0)
         best, total, mixed = join(best, total, mixed, part_best, part_total, part_mixed)
-    offsets = (row.to(tl.int64) * QUERY + head) * SIZE + number
+    query_head = head * GROUP + index % GROUP
+    offsets = ((base + row).to(tl.int64) * (KV * GROUP) + query_head) * SIZE + number
     tl.store(out + offsets, finish(total, mixed).to(out.dtype.element_ty), mask=inside)

@@ -1,4 +1,4 @@
-"""Paged attention of sequences with several rows each: chunks of prompts, speculated rows.
+"""Paged attention of sequences with many rows each: chunks of prompts.
 
 One program computes a tile of rows for all query heads of one KV head, so that a key is read once
 for the whole group. Tiles of keys begin at multiples of the tile from the sequence's start, and a
@@ -15,6 +15,7 @@ import triton
 import triton.language as tl
 
 from lmi.dist.kernels.base import Heads
+from lmi.dist.kernels.triton.decode import FEW_ROWS
 from lmi.dist.kernels.triton.paging import (
     padded,
     score_tile,
@@ -44,7 +45,8 @@ def prefill_attention(
 ) -> None:
     """Attend all rows of each of `spans` (sequences, 3), with `tables` (sequences, width).
 
-    query, out: (rows, query heads * size); the rows that spans name are written. longest: at least
+    query, out: (rows, query heads * size). Sequences of at most FEW_ROWS rows are left out; the
+    others' rows are written. longest: at least
     the largest number of rows of one sequence. max_tokens: at least the largest token count.
     """
     del max_tokens  # a program reads its own sequence's; torch's attention asks for it
@@ -61,6 +63,7 @@ def prefill_attention(
         KV=heads.kv, GROUP=group, GROUP_TILE=group_tile, QUERIES=max(16, rows * group_tile),
         SIZE=heads.size, SIZE_TILE=size_tile, WINDOW=heads.window or 0,
         BLOCK=cache.keys.shape[1], TILE=tile_tokens(heads.size, cache.keys.dtype), ROWS=rows,
+        FEW=FEW_ROWS,
         num_warps=4, num_stages=2,
     )  # fmt: skip
 
@@ -71,7 +74,7 @@ def _attend_rows(
     tables: tl.tensor, table_stride: tl.tensor, scale: tl.tensor,
     KV: tl.constexpr, GROUP: tl.constexpr, GROUP_TILE: tl.constexpr, QUERIES: tl.constexpr,
     SIZE: tl.constexpr, SIZE_TILE: tl.constexpr, WINDOW: tl.constexpr, BLOCK: tl.constexpr,
-    TILE: tl.constexpr, ROWS: tl.constexpr,
+    TILE: tl.constexpr, ROWS: tl.constexpr, FEW: tl.constexpr,
 ) -> None:  # fmt: skip
     sequence = tl.program_id(2)
     head = tl.program_id(1)
@@ -79,7 +82,7 @@ def _attend_rows(
     rows = tl.load(spans + sequence * 3 + 1)
     tokens = tl.load(spans + sequence * 3 + 2)
     first_row = tl.program_id(0) * ROWS
-    if first_row >= rows:
+    if (first_row >= rows) | (rows <= FEW):
         return
     member = tl.arange(0, QUERIES) % GROUP_TILE
     row = first_row + tl.arange(0, QUERIES) // GROUP_TILE

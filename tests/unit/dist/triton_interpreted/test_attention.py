@@ -28,12 +28,12 @@ PART = 64  # tokens in a partition here, for many partitions with few tokens
 RAGGED = [1, 63, 64, 200]
 
 
-def decode(case: Case, splits: int) -> torch.Tensor:
+def decode(case: Case, splits: int, longest: int = 1) -> torch.Tensor:
     out = torch.full_like(case.query, torch.nan)
     segments = case.segments
     decode_attention(
         case.query, out, case.cache, segments.spans, segments.tables, case.heads,
-        max_tokens=segments.max_tokens, splits=splits, partition=PART,
+        longest=longest, max_tokens=segments.max_tokens, splits=splits, partition=PART,
     )  # fmt: skip
     return out
 
@@ -51,13 +51,27 @@ def test_decode_attention_is_the_plain_one_and_v1_gives_the_bits_of_v2(
     assert torch.equal(whole, decode(case, splits=3))
 
 
+@pytest.mark.parametrize(("dtype", "layer"), [*CASES[2:4], CASES[-1]])
+def test_a_few_rows_are_split_like_one_and_many_are_left_out(
+    dtype: torch.dtype, layer: tuple[int, int, int, int | None, int]
+) -> None:
+    *sizes, window, block_size = layer
+    heads = heads_of(*sizes, window)
+    spans = [(9, 20), (3, 66), (8, 8), (5, 140)]
+    case = make_case(heads, spans, dtype=dtype, block_size=block_size)
+    whole = decode(case, splits=1, longest=8)
+    assert whole[:9].isnan().all()
+    assert_close(whole[9:], case.expected()[9:])
+    assert torch.equal(whole[9:], decode(case, splits=2, longest=8)[9:])
+
+
 @pytest.mark.parametrize(("dtype", "layer"), CASES)
 def test_prefill_chunks_speculated_and_decode_rows_in_one_batch_are_the_plain_ones(
     dtype: torch.dtype, layer: tuple[int, int, int, int | None, int]
 ) -> None:
     *sizes, window, block_size = layer
     heads = heads_of(*sizes, window)
-    spans = [(20, 20), (33, 90), (1, 1), (4, 4), (1, 70), (1, 16)]
+    spans = [(20, 20), (33, 90), (1, 1), (4, 70), (1, 70), (1, 16)]
     case = make_case(heads, spans, dtype=dtype, block_size=block_size)
     found = triton_kernels(dtype).attention(case.query, case.cache, case.segments, heads)
     assert_close(found, case.expected())
@@ -70,7 +84,7 @@ def test_a_rows_bits_do_not_depend_on_how_its_prompt_was_cut(window: int | None)
     kernels = triton_kernels(torch.bfloat16)
     whole = kernels.attention(case.query, case.cache, case.segments, heads)
     parts = []
-    for start, stop in ((0, 7), (7, 64), (64, 100)):
+    for start, stop in ((0, 9), (9, 64), (64, 100)):
         segments = Segments(
             torch.tensor([[0, stop - start, stop]], dtype=torch.int32),
             case.segments.tables,
