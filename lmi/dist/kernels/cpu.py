@@ -9,103 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import byref, c_double
-from typing import Any, Final
+from typing import Any
 
 import torch
 
 from lmi.dist.kernels.base import Heads, Linear, Segments
+from lmi.dist.kernels.cpu_linear import FORMATS, Outputs, dense, low_bit
 from lmi.dist.kernels.low_bit import LowBitWeight
-from lmi.dist.kernels.plain import PlainKernels
 from lmi.dist.kv import LayerCache
 from lmi.dist.native.library import (
     AttentionStruct,
-    LinearStruct,
     library_target,
     load_library,
     threads,
 )
-
-# `Format` of simd.h.
-FORMATS: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
-
-# Results in memory at once: the newest may be computed from the one before it, and the protocol
-# promises the one before that.
-_RING: Final = 3
-_KEPT_VIEWS: Final = 4096
-
-
-class Outputs:
-    """Memory for an operation's results, used in turn. It grows to the largest result."""
-
-    __slots__ = ("_buffers", "_turn", "_views")
-
-    def __init__(self) -> None:
-        self._buffers = [torch.empty(0) for _ in range(_RING)]
-        self._views: list[dict[tuple[int, int], tuple[torch.Tensor, int]]] = [
-            {} for _ in range(_RING)
-        ]
-        self._turn = 0
-
-    def take(self, rows: int, width: int) -> tuple[torch.Tensor, int]:
-        """(rows, width) float32, not cleared, and its address."""
-        turn = self._turn = (self._turn + 1) % _RING
-        views = self._views[turn]
-        found = views.get((rows, width))
-        if found is None:
-            found = self._make(turn, rows, width)
-            if len(views) >= _KEPT_VIEWS:
-                views.clear()
-            views[rows, width] = found
-        return found
-
-    def _make(self, turn: int, rows: int, width: int) -> tuple[torch.Tensor, int]:
-        numbers = rows * width
-        if self._buffers[turn].numel() < numbers:
-            self._views[turn].clear()
-            # Not an inference tensor: whoever gets a result may use it anywhere.
-            with torch.inference_mode(False):
-                self._buffers[turn] = torch.empty(numbers)
-        view = self._buffers[turn][:numbers].view(rows, width)
-        return view, view.data_ptr()
-
-
-class CpuLinear:
-    """A weight packed into panels, in the format it came in."""
-
-    __slots__ = ("_call", "_kept", "_outputs", "_struct", "in_features", "nbytes", "out_features")
-
-    def __init__(
-        self, library: Any, weight: torch.Tensor, bias: torch.Tensor | None, outputs: Outputs
-    ) -> None:
-        self.out_features, self.in_features = weight.shape
-        if weight.dtype not in FORMATS:
-            raise ValueError(f"a weight of {weight.dtype}: expected one of {list(FORMATS)}")
-        form = FORMATS[weight.dtype]
-        size = (self.out_features, self.in_features)
-        packed = torch.empty(library.lmi_packed_numbers(form, *size), dtype=weight.dtype)
-        library.lmi_pack(form, weight.contiguous().data_ptr(), *size, packed.data_ptr())
-        bias = None if bias is None else bias.to(torch.float32, copy=True)
-        self._kept = (
-            LinearStruct(
-                format=form,
-                inputs=self.in_features,
-                outputs=self.out_features,
-                weights=packed.data_ptr(),
-                bias=None if bias is None else bias.data_ptr(),
-            ),
-            (packed, bias),
-        )
-        self._struct = byref(self._kept[0])
-        self._call = library.lmi_linear
-        self._outputs = outputs
-        self.nbytes = packed.nbytes + (0 if bias is None else bias.nbytes)
-
-    def __call__(self, rows: torch.Tensor, /) -> torch.Tensor:
-        """(rows, in_features) -> (rows, out_features) float32."""
-        count = len(rows)
-        out, address = self._outputs.take(count, self.out_features)
-        self._call(self._struct, rows.data_ptr(), address, count)
-        return out
 
 
 class CpuKernels:
@@ -138,11 +55,11 @@ class CpuKernels:
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         """Packed for the vector width; float32, bfloat16 or float16, turned wide in registers."""
-        return CpuLinear(self._library, weight, bias, self._linear_outputs)
+        return dense(self._library, weight, bias, self._linear_outputs)
 
     def low_bit_linear(self, weight: LowBitWeight, bias: torch.Tensor | None) -> Linear:
-        """Widened in each call."""
-        return PlainKernels(torch.float32).low_bit_linear(weight, bias)
+        """At its own bits in memory; see `lmi.dist.kernels.cpu_linear.low_bit`."""
+        return low_bit(self._library, weight, bias, self._linear_outputs)
 
     def embed(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
         """See the protocol. An id outside of the table is undefined behaviour."""

@@ -59,6 +59,40 @@ class LinearStruct(ctypes.Structure):
     )
 
 
+class GroupedStruct(ctypes.Structure):
+    """`GroupedLinear` of low_bit.cpp."""
+
+    _fields_ = (
+        ("bits", c_int32),
+        ("scale_format", c_int32),
+        ("zero_format", c_int32),
+        ("zero", c_float),
+        ("rounds_rows", c_int32),
+        ("reserved", c_int32),
+        ("inputs", c_int64),
+        ("outputs", c_int64),
+        ("words", c_void_p),
+        ("bias", c_void_p),
+        ("group_of", c_void_p),
+        ("groups", c_int64),
+        ("scales", c_void_p),
+        ("zeros", c_void_p),
+        ("order", c_void_p),
+    )
+
+
+class Int8Struct(ctypes.Structure):
+    """`Int8Linear` of int8.cpp."""
+
+    _fields_ = (
+        ("inputs", c_int64),
+        ("outputs", c_int64),
+        ("weights", c_void_p),
+        ("bias", c_void_p),
+        ("scales", c_void_p),
+    )
+
+
 class AttentionStruct(ctypes.Structure):
     """`Attention` of attention.h."""
 
@@ -85,6 +119,12 @@ _FUNCTIONS: Final = {
     "lmi_packed_numbers": (c_int64, (c_int32, c_int64, c_int64)),
     "lmi_pack": (None, (c_int32, _P, c_int64, c_int64, _P)),
     "lmi_linear": (None, (_P, _P, _P, c_int64)),
+    "lmi_panel": (c_int64, ()),
+    "lmi_low_bit_words": (c_int64, (c_int32, c_int64, c_int64)),
+    "lmi_pack_low_bit": (None, (c_int32, _P, c_int64, c_int64, _P)),
+    "lmi_low_bit_linear": (None, (_P, _P, _P, c_int64)),
+    "lmi_pack_int8": (None, (_P, c_int64, c_int64, _P)),
+    "lmi_int8_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_embed": (None, (c_int32, _P, _P, _P, c_int64, c_int64)),
     "lmi_rms_norm": (None, (_P, _P, _P, c_int64, c_int64, c_float)),
     "lmi_add_rms_norm": (None, (_P, _P, _P, _P, c_int64, c_int64, c_float)),

@@ -32,7 +32,7 @@ inline void parallel(int64_t count, Body&& body) {
 
 // Memory of the calling thread that lasts until it asks the same slot for more: `floats` floats,
 // aligned to 64 bytes, not cleared.
-enum ScratchSlot { kPanelScratch, kKeyScratch, kValueScratch, kStateScratch, kJoinScratch, kScratchSlots };
+enum ScratchSlot { kPanelScratch, kKeyScratch, kValueScratch, kStateScratch, kJoinScratch, kInputScratch, kScratchSlots };
 float* scratch(ScratchSlot slot, size_t floats);
 
 }  // namespace lmi

@@ -1,0 +1,183 @@
+"""Linear layers of few bits in C++ against what their quantised numbers mean."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from lmi.dist.kernels.cpu import CpuKernels
+from lmi.dist.kernels.low_bit import LowBitWeight
+from lmi.dist.kernels.plain import PlainKernels
+from lmi.dist.native.library import LibraryMissing, load_library, set_threads
+
+try:
+    load_library()
+except LibraryMissing as missing:
+    pytest.skip(str(missing), allow_module_level=True)
+
+PLAIN = PlainKernels(torch.float32)
+
+
+@pytest.fixture
+def kernels() -> CpuKernels:
+    return CpuKernels()
+
+
+@pytest.fixture(autouse=True)
+def _two_threads() -> Iterator[None]:
+    set_threads(2)
+    yield
+    set_threads(1)
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def quantised(
+    bits: int,
+    outputs: int,
+    inputs: int,
+    groups: int,
+    *,
+    signed: bool = False,
+    zeros: str = "none",
+    shuffled: bool = False,
+    scales: torch.dtype = torch.float16,
+) -> LowBitWeight:
+    generator = torch.Generator().manual_seed(bits)
+    values = torch.randint(0, 1 << bits, (outputs, inputs), generator=generator)
+    group = None
+    if shuffled:
+        group = torch.arange(inputs) * groups // inputs
+        group = group[torch.randperm(inputs, generator=generator)]
+    middle = torch.randint(0, 1 << bits, (outputs, groups), generator=generator).float()
+    if signed:
+        values, middle = values - 128, middle - 128
+    chosen = {"none": None, "whole": middle, "any": middle + 0.3}[zeros]
+    return LowBitWeight(
+        bits=bits,
+        values=values.to(torch.int8 if signed else torch.uint8),
+        scales=(torch.rand((outputs, groups), generator=generator) / 16).to(scales).float(),
+        zeros=chosen,
+        group=group,
+    )
+
+
+WEIGHTS = {
+    "4 bits": quantised(4, 100, 512, 4),
+    "4 bits, zeros, act-order": quantised(4, 48, 384, 3, zeros="whole", shuffled=True),
+    "4 bits, short groups, odd sizes": quantised(4, 33, 250, 25, zeros="any"),
+    "3 bits": quantised(3, 64, 640, 5, scales=torch.bfloat16),
+    "3 bits, act-order": quantised(3, 17, 300, 7, shuffled=True, zeros="whole"),
+    "8 bits": quantised(8, 50, 257, 1, signed=True, scales=torch.float32),
+    "8 bits from zero": quantised(8, 31, 128, 2, zeros="whole"),
+    "8 bits, zeros": quantised(8, 31, 300, 3, zeros="whole", signed=True),
+}
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_low_bit_layer_is_the_product_with_its_dense_weight(
+    kernels: CpuKernels, name: str
+) -> None:
+    weight = WEIGHTS[name]
+    bias = normal(weight.out_features, seed=1)
+    layer = kernels.low_bit_linear(weight, bias)
+    assert (layer.in_features, layer.out_features) == (weight.in_features, weight.out_features)
+    for rows in (1, 2, 3, 4, 5, 7, 130):
+        x = normal(rows, weight.in_features, seed=2)
+        wanted = x @ weight.dense().T + bias
+        assert float((layer(x) - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_a_low_bit_layer_has_the_bits_of_its_dense_weight_in_any_company(
+    kernels: CpuKernels, name: str
+) -> None:
+    weight = WEIGHTS[name]
+    if weight.group is not None:  # another order of the inputs is another order of the sum
+        weight = LowBitWeight(weight.bits, weight.values, weight.scales, weight.zeros)
+        if weight.in_features % weight.scales.shape[1]:
+            return
+    layer, dense = kernels.low_bit_linear(weight, None), kernels.linear(weight.dense(), None)
+    x = normal(300, weight.in_features, seed=2)
+    wanted = dense(x).clone()
+    for threads, rows in itertools.product((1, 2), (1, 2, 3, 4, 5, 6, 11, 121, 300)):
+        set_threads(threads)
+        assert torch.equal(layer(x[:rows]), wanted[:rows]), (threads, rows)
+
+
+def test_act_order_gives_the_same_bits_in_any_company(kernels: CpuKernels) -> None:
+    weight = WEIGHTS["4 bits, zeros, act-order"]
+    layer = kernels.low_bit_linear(weight, None)
+    x = normal(50, weight.in_features)
+    whole = layer(x).clone()
+    for row in range(50):
+        assert torch.equal(layer(x[row : row + 1])[0], whole[row])
+
+
+def test_four_bits_take_about_a_quarter_of_sixteen(kernels: CpuKernels) -> None:
+    sixteen = 1024 * 1024 * 2
+    for bits, zeros, share in ((4, "none", 0.26), (4, "whole", 0.265), (3, "whole", 0.215)):
+        weight = quantised(bits, 1024, 1024, 8, zeros=zeros)
+        assert kernels.low_bit_linear(weight, None).nbytes / sixteen < share
+    weight = quantised(8, 1024, 1024, 8, signed=True)
+    assert kernels.low_bit_linear(weight, None).nbytes / sixteen < 0.51
+
+
+def w8a8(outputs: int, inputs: int) -> LowBitWeight:
+    weight = quantised(8, outputs, inputs, 1, signed=True, scales=torch.float32)
+    return LowBitWeight(8, weight.values, weight.scales, activation_bits=8)
+
+
+@pytest.mark.parametrize("outputs", [1, 16, 33, 300])
+@pytest.mark.parametrize("inputs", [1, 2, 63, 256, 1001])
+def test_rows_of_8_bits_times_weights_of_8_bits_are_summed_exactly(
+    kernels: CpuKernels, outputs: int, inputs: int
+) -> None:
+    weight, bias = w8a8(outputs, inputs), normal(outputs)
+    layer = kernels.low_bit_linear(weight, bias)
+    for rows in (1, 2, 5, 6, 7, 100):
+        x = 3 * normal(rows, inputs, seed=1)
+        scale = x.abs().amax(dim=1, keepdim=True).clamp_min(1e-12) / 127
+        exact = (x / scale).round().double() @ weight.values.double().T
+        wanted = exact * scale * weight.scales[:, 0] + bias
+        found = layer(x)
+        assert float((found - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
+        alone = torch.cat([layer(x[i : i + 1]).clone() for i in range(rows)])
+        assert torch.equal(layer(x), alone)
+
+
+def test_the_largest_numbers_of_8_bits_do_not_saturate(kernels: CpuKernels) -> None:
+    for value in (-128, 127):
+        values = torch.full((16, 4096), value, dtype=torch.int8)
+        weight = LowBitWeight(8, values, torch.ones(16, 1), activation_bits=8)
+        for sign in (1.0, -1.0):
+            found = kernels.low_bit_linear(weight, None)(torch.full((3, 4096), 127 * sign))
+            assert found.unique().tolist() == [127 * sign * value * 4096]
+
+
+def test_a_row_of_8_bits_that_is_not_finite_is_nan_alone(kernels: CpuKernels) -> None:
+    layer = kernels.low_bit_linear(w8a8(40, 65), None)
+    for bad in (math.nan, math.inf):
+        x = normal(9, 65)
+        x[4, 64] = bad
+        found = layer(x)
+        assert found[4].isnan().all()
+        assert found[[0, 1, 2, 3, 5, 6, 7, 8]].isfinite().all()
+    assert torch.equal(layer(torch.zeros(2, 65)), torch.zeros(2, 40))
+
+
+def test_8_bit_rows_with_groups_of_weights_are_rounded_as_in_plain_torch(
+    kernels: CpuKernels,
+) -> None:
+    base = quantised(8, 32, 256, 2, zeros="whole")
+    weight = LowBitWeight(8, base.values, base.scales, base.zeros, activation_bits=8)
+    x = normal(5, 256)
+    wanted = PLAIN.low_bit_linear(weight, None)(x)
+    found = kernels.low_bit_linear(weight, None)(x)
+    assert float((found - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
