@@ -5,7 +5,7 @@ is gone or hangs, raises EngineDead on every other rank: within a second of a de
 time-out of a hang; the rank at fault is named where it can be known. After that nothing but `close`
 may be called. Every sum is taken in the order of the ranks and in float32, so all ranks hold the
 same bits, and an element's bits depend neither on what is summed beside it nor on which means was
-chosen (NCCL and symmetric memory choose their own order: there the ranks only agree).
+chosen (on GPUs, NCCL and symmetric memory choose their own order: there the ranks only agree).
 """
 
 from __future__ import annotations

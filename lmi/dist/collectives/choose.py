@@ -11,6 +11,7 @@ from lmi.dist.collectives.native import RanksLibrary
 from lmi.dist.collectives.process_group import ProcessGroup
 from lmi.dist.collectives.self_test import self_test
 from lmi.dist.collectives.shared_memory import SharedMemory
+from lmi.dist.collectives.symmetric_memory import use_symmetric_memory
 from lmi.dist.config import DistConfig
 from lmi.dist.native.library import LibraryMissing, load_library
 from lmi.dist.place import Place
@@ -28,6 +29,10 @@ def choose(config: DistConfig, place: Place, device: torch.device) -> Collective
     chosen: Collective = group
     if not config.custom_all_reduce:
         group.reason = "custom_all_reduce is off"
+    elif device.type == "cuda":
+        why = use_symmetric_memory(group, device)
+        group.name = "nccl" if why else "symmetric memory"
+        group.reason = why or "the GPUs see each other's memory"
     else:
         own = _shared_memory(group)
         if isinstance(own, str):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from threading import Lock
@@ -56,6 +56,7 @@ class ProcessGroup:
         self.seconds = 0.0
         self.kernels: Kernels = PlainKernels(torch.float32)
         self.timeout = timeout
+        self.sum_on_device: Callable[[torch.Tensor], None] = self._nccl_sum
         self._aborted: str | None = None
         self._open = True
         self._using = Lock()  # held while an operation uses the group
@@ -107,7 +108,7 @@ class ProcessGroup:
         """See `Collective`."""
         with self._operation():
             if tensor.is_cuda:
-                dist.all_reduce(tensor, group=self._numbers)
+                self.sum_on_device(tensor)
             elif self.size == 2:  # a sum of two has one order, and gloo's is the quickest
                 self._finish(dist.all_reduce(tensor, group=self._numbers, async_op=True))
             else:
@@ -172,6 +173,9 @@ class ProcessGroup:
             if self._open:
                 dist.destroy_process_group()
             self._open = False
+
+    def _nccl_sum(self, tensor: torch.Tensor) -> None:
+        dist.all_reduce(tensor, group=self._numbers)
 
     def _introduce(self) -> None:
         mine = torch.tensor([self._me.pid, self._me.started, self._me.host])

@@ -19,7 +19,7 @@ from lmi.dist.collectives.native import FORMATS, Outcome, RanksLibrary, parse
 from lmi.dist.collectives.process_group import ProcessGroup
 from lmi.dist.collectives.segment import TOKEN_BYTES, Address, adopt, create, reserve
 from lmi.dist.kernels.base import Kernels
-from lmi.dist.kernels.cpu import Outputs
+from lmi.dist.kernels.cpu_linear import Outputs
 
 # Of one data buffer; a rank has two. Longer tensors go in pieces.
 BUFFER_BYTES: Final = 1 << 20
@@ -84,12 +84,12 @@ class SharedMemory:
             try:
                 descriptor = adopt(address)
             except OSError as error:
-                trouble = f"rank 0's segment can't be opened: {error.strerror}"
+                trouble = f"can't open rank 0's segment: {error.strerror}"
             else:
                 try:
                     handle = _attach(library, descriptor, address, group, buffer_bytes, spin)
                 except OSError as error:
-                    trouble = f"rank 0's segment can't be attached: {error.strerror}"
+                    trouble = f"can't attach rank 0's segment: {error.strerror}"
                 finally:
                     os.close(descriptor)
         why = group.agree(trouble)
