@@ -125,6 +125,7 @@ def use_symmetric_memory(group: ProcessGroup, device: torch.device) -> str | Non
 
 def _abilities(group: ProcessGroup, device: torch.device) -> Abilities:
     """Of all ranks: the switch sums only if it does so on every one of them."""
+    from torch._C._autograd import DeviceType
     from torch._C._distributed_c10d import _SymmetricMemory
 
     index = device.index or 0
@@ -132,9 +133,10 @@ def _abilities(group: ProcessGroup, device: torch.device) -> Abilities:
     peers = torch.cuda.device_count() >= group.size and all(
         torch.cuda.can_device_access_peer(index, other) for other in others
     )
-    multicast = bool(
-        _SymmetricMemory.has_multicast_support(torch._C._autograd.DeviceType.CUDA, index)
-    )
+    try:
+        multicast = bool(_SymmetricMemory.has_multicast_support(DeviceType.CUDA, index))
+    except RuntimeError:  # a driver from before there were such switches
+        multicast = False
     everywhere = group.agree(None if multicast else "no multicast") is None
     return Abilities(group.one_host, peers, everywhere, group.size)
 
