@@ -97,7 +97,7 @@ class Measurement:
             loaded = self._load(asked, {subject for _, _, subject in turns}, running)
             self._take_turns(asked, turns, loaded, until)
             for name, process in loaded.items():
-                self._note_peak(asked.group, name, process.memory_mib["peak"])
+                self._note_peak(asked.group, name, process.memory_mib.get("peak"))
         self.save()
 
     def _take_turns(
@@ -191,7 +191,7 @@ class Measurement:
         self.records.starts.append(Start(group, name, process.ready_seconds, cold, process.facts))
         marker.touch()
 
-    def _note_peak(self, group: Group, name: str, peak: float) -> None:
+    def _note_peak(self, group: Group, name: str, peak: float | None) -> None:
         starts = self.records.starts
         place = max(
             [at for at, one in enumerate(starts) if (one.group, one.subject) == (group, name)]

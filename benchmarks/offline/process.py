@@ -91,13 +91,14 @@ class SubjectProcess:
 
     @property
     def memory_mib(self) -> dict[str, float]:
-        """Of its process: resident now, and at most so far."""
+        """Of its process: resident now, and at most so far; nothing when it is gone."""
         fields = {}
+        names = {"VmRSS": "resident", "VmHWM": "peak"}
         for line in Path(f"/proc/{self._process.pid}/status").read_text().splitlines():
             name, _, value = line.partition(":")
-            if name in ("VmRSS", "VmHWM"):
-                fields[name] = int(value.split()[0]) / 1024
-        return {"resident": fields["VmRSS"], "peak": fields["VmHWM"]}
+            if name in names:
+                fields[names[name]] = int(value.split()[0]) / 1024  # from KiB
+        return fields
 
     def close(self) -> None:
         """End it and all that it started. Idempotent."""
