@@ -17,7 +17,7 @@ from lmi.core import BadPayload, EngineDead, EngineError, EngineInfo, LmiError, 
 from lmi.dist import admission
 from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
-from lmi.dist.loader import Progress
+from lmi.dist.engine import Progress, silent
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
 from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
 from lmi.dist.padded.batch import Batch
@@ -35,17 +35,13 @@ _COST: Final = (
 )
 
 
-def _silent(phase: str, done: int, total: int) -> None:
-    """Progress that nobody watches."""
-
-
 class PaddedCore:
     """One loaded model that serves token-level requests. All calls come from one thread."""
 
     def __init__(
         self,
         config: DistConfig,
-        progress: Progress = _silent,
+        progress: Progress = silent,
         *,
         why: str = "asked for by the configuration",
     ) -> None:

@@ -32,11 +32,13 @@ class Interrupted(ScriptedCore):
 
 
 @pytest.fixture
-def interrupted(tmp_path: Path, tokenizer: Tokenizer) -> Callable[[BaseException], Engine]:
-    def make(trouble: BaseException) -> Engine:
+def interrupted(
+    tmp_path: Path, tokenizer: Tokenizer
+) -> Callable[[BaseException], tuple[Engine, Interrupted]]:
+    def make(trouble: BaseException) -> tuple[Engine, Interrupted]:
         core = Interrupted(DistConfig(tmp_path, max_batch=4))
         core.trouble = trouble
-        return Engine(core, tokenizer)
+        return Engine(core, tokenizer), core
 
     return make
 
@@ -96,18 +98,23 @@ def test_a_refused_prompt_leaves_the_engine_idle(engine: Engine) -> None:
 
 
 def test_an_interrupt_cancels_what_runs(
-    interrupted: Callable[[BaseException], Engine],
+    interrupted: Callable[[BaseException], tuple[Engine, Interrupted]],
 ) -> None:
-    engine = interrupted(KeyboardInterrupt())
+    engine, core = interrupted(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
         engine.generate(PROMPTS, SAMPLING)
+    assert len({request_id for request_id, _ in core.cancels}) == len(PROMPTS)
     assert engine.stats().running == 0
     assert len(engine.generate(PROMPTS, SAMPLING)) == len(PROMPTS)
 
 
-def test_a_dead_engine_is_not_asked_again(interrupted: Callable[[BaseException], Engine]) -> None:
+def test_a_dead_engine_is_not_asked_again(
+    interrupted: Callable[[BaseException], tuple[Engine, Interrupted]],
+) -> None:
+    engine, core = interrupted(EngineDead("gone"))
     with pytest.raises(EngineDead, match="gone"):
-        interrupted(EngineDead("gone")).generate(PROMPTS, SAMPLING)
+        engine.generate(PROMPTS, SAMPLING)
+    assert core.cancels == []
 
 
 def test_requests_of_others_are_not_swallowed(engine: Engine) -> None:
