@@ -5,15 +5,19 @@ Standard library only. Everything that a library prints goes to standard error, 
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from benchmarks.offline.loop import Job, Stepper, drive
+
+PR_SET_PDEATHSIG: Final = 1  # of prctl(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,8 @@ class Ready:
 
 def serve(load: Callable[[Setting], Ready]) -> None:
     """Load with the setting in the first argument (JSON), then answer jobs until the pipe ends."""
+    # One that is stopped would outlive whoever measures, since it never reads that its pipe ended.
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     ready = load(Setting(**json.loads(sys.argv[1])))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import select
+import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from benchmarks.offline.loop import Job
 from benchmarks.offline.process import SubjectFailed, SubjectProcess
 from benchmarks.offline.records import Group, Point, Records
 from benchmarks.offline.serve import Setting
-from benchmarks.offline.subjects import SUBJECTS, Subject
+from benchmarks.offline.subjects import ROOT, SUBJECTS, Subject
 
 GROUP = Group("llama-tiny", "float32", 1)
 ASKED = Comparison(GROUP, ["a", "b"], [(8, 4), (16, 2)], [1, 3], repeats=2)
@@ -172,6 +174,31 @@ def test_a_subject_that_ended_between_its_turns_is_noticed(tmp_path: Path) -> No
         os.kill(process.pid, 9)
         with pytest.raises(SubjectFailed, match="it ended"):
             process.run(Job([[4]], [2], 1), LONG_SECONDS)
+
+
+def test_no_subject_outlives_a_measurement_that_is_killed(tmp_path: Path) -> None:
+    setting = asdict(Setting("model", "float32", 1, max_batch=1, max_tokens=8, options={}))
+    code = f"""
+import signal
+from pathlib import Path
+from benchmarks.offline.process import SubjectProcess
+from benchmarks.offline.serve import Setting
+from benchmarks.offline.subjects import Subject
+subject = Subject("a", {ENGINE!r}, "scripted")
+process = SubjectProcess(subject, Setting(**{setting!r}), home=Path("."), ready_limit=60.0)
+print(process.pid, flush=True)
+signal.pause()
+"""
+    measuring = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE)
+    with measuring:
+        assert measuring.stdout is not None
+        subject_pid = int(measuring.stdout.readline())
+        watched = os.pidfd_open(subject_pid)
+        try:
+            measuring.kill()
+            assert select.select([watched], [], [], LONG_SECONDS)[0]  # readable: it has ended
+        finally:
+            os.close(watched)
 
 
 def test_every_subject_is_told_the_same_threads(tmp_path: Path) -> None:
