@@ -51,7 +51,7 @@ SETTINGS: Final[dict[str, dict[str, Any]]] = {
 FEATURES: Final[dict[str, Callable[[], dict[str, Any]]]] = {
     "planner": dict,
     "with the prefix cache": lambda: {"prefixes": PrefixCache(BLOCK_SIZE)},
-    "with n-gram guesses": lambda: {"guesser": NgramGuesser(most=4, longest=4)},
+    "with n-gram guesses": lambda: {"guesser": NgramGuesser(most=4, longest=4, free_rows=256)},
 }
 
 

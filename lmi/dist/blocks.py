@@ -27,9 +27,12 @@ class BlockIndex(Protocol):
 
 
 class BlockPool:
-    """The block numbers 1 to `total` and the number of owners of each."""
+    """The block numbers 1 to `total` and the number of owners of each.
 
-    __slots__ = ("_dirty", "_free", "_idle", "_index", "_owners", "_tainted", "total")
+    tainted: those of which `taint` was said and that still have owners; for others to read.
+    """
+
+    __slots__ = ("_dirty", "_free", "_idle", "_index", "_owners", "tainted", "total")
 
     def __init__(self, total: int, index: BlockIndex) -> None:
         self.total = total
@@ -37,7 +40,7 @@ class BlockPool:
         self._free = list(range(total, TRASH_BLOCK, -1))  # a stack: the last freed is warm in cache
         self._idle: OrderedDict[int, None] = OrderedDict()  # known and without owner, oldest first
         self._owners = [0] * (total + 1)
-        self._tainted: set[int] = set()
+        self.tainted: set[int] = set()
         self._dirty: list[int] = []
 
     @property
@@ -86,8 +89,8 @@ class BlockPool:
             self._owners[block] -= 1
             if self._owners[block]:
                 continue
-            if block in self._tainted:
-                self._tainted.remove(block)
+            if block in self.tainted:
+                self.tainted.remove(block)
                 self._dirty.append(block)
             elif self._index.knows(block):
                 self._idle[block] = None
@@ -99,7 +102,7 @@ class BlockPool:
         and whoever owns one last leaves it to `take_dirty`."""
         for block in blocks:
             self._index.forget(block)
-            self._tainted.add(block)
+            self.tainted.add(block)
 
     def take_dirty(self) -> list[int]:
         """Tainted blocks that nobody owns any more. The caller zeroes them: they are free now."""

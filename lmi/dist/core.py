@@ -12,26 +12,19 @@ from itertools import islice
 
 import torch
 
-from lmi.core import EngineDead, EngineError, EngineInfo, LmiError, OutOfMemory
+from lmi.core import EngineDead, EngineError, LmiError, OutOfMemory
 from lmi.dist import admission
+from lmi.dist.assembly import info_of, scheduler_of, size_of
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.cuda_graphs import graphed
-from lmi.dist.device import free_memory
-from lmi.dist.gpu_memory import measure_budget
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
-from lmi.dist.model import ModelFacts, PagedModel
 from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
-from lmi.dist.parallel.memory import least_free
 from lmi.dist.plan import Plan, Segment
-from lmi.dist.prefix import NoPrefixes, PrefixCache
 from lmi.dist.runner import Runner
 from lmi.dist.runtimes import Progress, load_model
 from lmi.dist.sampling import Picker, Sampled, Sampler
-from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
-from lmi.dist.sizing import HOST_SHARE, Size, size_cache
-from lmi.dist.speculate import NgramGuesser, NoGuesser
 
 __all__ = ["DistConfig", "EngineCore", "Progress"]
 
@@ -63,7 +56,7 @@ class EngineCore:
             torch.set_num_threads(config.threads)
         model = load_model(config, progress, collective)
         facts = model.facts
-        size = _size(config, model, collective)
+        size = size_of(config, model, collective)
         progress("warm up", 0, 1)
         self._alone = collective is None
         self._facts = facts
@@ -78,13 +71,13 @@ class EngineCore:
         self._runner.self_check(
             blocks=size.blocks, block_size=config.block_size, max_batch=config.max_batch
         )
-        self._scheduler = _scheduler(config, size)
+        self._scheduler = scheduler_of(config, facts, size)
         progress("warm up", 1, 1)
         self._sampler = sampler(facts.kernels)
         self._requests: dict[int, list[Sequence]] = {}  # living choices
         self._news: list[CoreEvent] = []  # of cancels, until the next step
         self._steps = self._prompt_tokens = self._generated = self._cancelled = 0
-        self.info = _info(config, facts, size)
+        self.info = info_of(config, facts, size)
 
     @property
     def eos_ids(self) -> frozenset[int]:
@@ -128,6 +121,7 @@ class EngineCore:
         """
         events, self._news = self._news, []
         plan = self._scheduler.schedule()
+        self._scrub()
         if not plan:
             return events
         self._steps += 1
@@ -263,78 +257,14 @@ class EngineCore:
     def _end(self, sequence: Sequence, *, tainted: bool = False) -> None:
         """Forget a sequence. tainted: its KV may hold numbers that are not finite."""
         self._scheduler.remove(sequence, tainted=tainted)
-        if dirty := self._scheduler.pool.take_dirty():
-            self._runner.scrub(dirty)
+        self._scrub()
         self._sampler.forget(sequence)
         living = self._requests[sequence.request.id]
         living.remove(sequence)
         if not living:
             del self._requests[sequence.request.id]
 
-
-def _scheduler(config: DistConfig, size: Size) -> Scheduler:
-    prefixes = PrefixCache(config.block_size) if config.prefix_cache else NoPrefixes()
-    guesser = (
-        NgramGuesser(most=config.speculative_tokens, longest=config.speculative_ngram)
-        if config.speculative_tokens
-        else NoGuesser()
-    )
-    return Scheduler(
-        blocks=size.blocks,
-        block_size=config.block_size,
-        max_batch=config.max_batch,
-        prefill_tokens=config.prefill_tokens,
-        prefixes=prefixes,
-        guesser=guesser,
-    )
-
-
-def _size(config: DistConfig, model: PagedModel, collective: Collective | None) -> Size:
-    facts = model.facts
-    if facts.device.type == "cuda":
-        free, share = measure_budget(model, config), 1.0
-    else:
-        free, share = free_memory(facts.device), HOST_SHARE
-    if collective is not None:
-        free = least_free(free, facts.device, collective)
-    return size_cache(
-        config,
-        model_len=facts.model_len,
-        note=facts.length_note,
-        bytes_per_token=facts.bytes_per_token,
-        free_bytes=free,
-        share=share,
-    )
-
-
-def _info(config: DistConfig, facts: ModelFacts, size: Size) -> EngineInfo:
-    cache = size.blocks * config.block_size * facts.bytes_per_token
-    details = [
-        ("device", str(facts.device)),
-        ("dtype", str(facts.dtype).removeprefix("torch.")),
-        *facts.details,
-        ("context", f"{size.max_model_len} tokens" + (f" ({size.note})" if size.note else "")),
-        (
-            "KV cache",
-            f"{size.blocks} blocks of {config.block_size} tokens, {cache / 2**20:.0f} MiB",
-        ),
-        ("prefill", f"{config.prefill_tokens} tokens per step"),
-    ]
-    if config.prefix_cache:
-        details.append(("prefix cache", "on"))
-    if config.speculative_tokens:
-        details.append(
-            (
-                "speculation",
-                f"up to {config.speculative_tokens} tokens per step, looked up by the last "
-                f"{config.speculative_ngram}",
-            )
-        )
-    return EngineInfo(
-        engine="lmi-dist",
-        model=config.model.name,
-        max_model_len=size.max_model_len,
-        vocab_size=facts.vocab_size,
-        max_batch=config.max_batch,
-        details=tuple(details),
-    )
+    def _scrub(self) -> None:
+        """Zero the tainted blocks that their last owner gave back, by its end or by preemption."""
+        if dirty := self._scheduler.pool.take_dirty():
+            self._runner.scrub(dirty)

@@ -16,6 +16,7 @@ Rules that a later editor must keep:
 from __future__ import annotations
 
 from array import array
+from collections.abc import Set as AbstractSet
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -30,8 +31,11 @@ class Prefixes(Protocol):
     def find(self, sequence: Sequence, most: int, /) -> list[int]:
         """The blocks that hold the sequence's leading tokens, at most `most` of these."""
 
-    def record(self, sequence: Sequence, /) -> None:
-        """Take note of the sequence's blocks that its `done` tokens have filled."""
+    def record(self, sequence: Sequence, tainted: AbstractSet[int], /) -> None:
+        """Take note of the sequence's blocks that its `done` tokens have filled.
+
+        tainted: blocks that may hold numbers that are not finite; nobody new shall have them.
+        """
 
     def knows(self, block: int, /) -> bool:
         """Whether `find` may give this block."""
@@ -47,7 +51,7 @@ class NoPrefixes:
         """No block."""
         return []
 
-    def record(self, _sequence: Sequence, /) -> None:
+    def record(self, _sequence: Sequence, _tainted: AbstractSet[int], /) -> None:
         """Ignored."""
 
     def knows(self, _block: int, /) -> bool:
@@ -78,14 +82,14 @@ class PrefixCache:
             found.append(block)
         return found
 
-    def record(self, sequence: Sequence, /) -> None:
+    def record(self, sequence: Sequence, tainted: AbstractSet[int], /) -> None:
         """Name the blocks that are full now. A text that has a block already keeps that one."""
         full = sequence.done // self._block_size
         while sequence.recorded < full:
             index = sequence.recorded
             sequence.recorded += 1
             name, block = self._name(sequence, index), sequence.blocks[index]
-            if name not in self._blocks:
+            if name not in self._blocks and block not in tainted:
                 self._blocks[name] = block
                 self._names[block] = name
 

@@ -145,7 +145,7 @@ class Scheduler:
     def computed(self, sequence: Sequence, done: int) -> None:
         """The step has succeeded: K and V of the sequence's first `done` tokens are written."""
         sequence.done = done
-        self._prefixes.record(sequence)
+        self._prefixes.record(sequence, self.pool.tainted)
 
     def judged(self, segment: Segment, accepted: int) -> None:
         """So many of a segment's guesses came true."""
@@ -195,7 +195,7 @@ class Scheduler:
         """Let newcomers in: extends the lists, and returns what is left of the prefill tokens."""
         while left and self._places and self._waiting:
             sequence = next(iter(self._waiting.values()))
-            found = self._find(sequence, admitted)
+            found = self._find(sequence)
             if found is None:
                 del self._waiting[sequence.key]
                 self._parked.setdefault(sequence.request.id, []).append(sequence)
@@ -229,7 +229,7 @@ class Scheduler:
         if sequence.request.choices > 1:
             self._siblings.setdefault(sequence.request.id, []).append(sequence)
 
-    def _find(self, sequence: Sequence, admitted: list[Sequence]) -> _Found | None:
+    def _find(self, sequence: Sequence) -> _Found | None:
         """What the sequence need not compute; None while a sibling is about to have more."""
         blocks = self._prefixes.find(sequence, sequence.reusable)
         tokens = len(blocks) * self._block_size
@@ -239,8 +239,9 @@ class Scheduler:
         if not siblings or common <= found.tokens:
             return found
         for sibling in siblings:
-            # The KV of those admitted now is not there before the step, nor are their copies.
-            if sibling.done >= common and sibling not in admitted:
+            # Of those that have it the first did not get it in this very step, by a copy that is
+            # still to be made: whom it would have been copied from stands before it.
+            if sibling.done >= common:
                 whole, rest = divmod(common, self._block_size)
                 blocks = sibling.blocks[:whole]
                 copied = sibling.blocks[whole] if rest else None

@@ -7,8 +7,9 @@ distribution of its own). The answers stay what they would be: each guessed toke
 the sampler chose it too, with the random number of its own place.
 
 How often guessing pays depends on the text, so each sequence rests after failures: 1, 2, 4 ... up
-to MAX_REST tokens, until a guess comes true. The rule counts tokens, never time: all ranks of a
-tensor parallel group must guess alike.
+to MAX_REST tokens, until a guess comes true. And it pays only where a row more costs less than a
+step: as long as the processor waits for the weights (`free_rows`). Both rules count tokens and
+rows, never time: all ranks of a tensor parallel group must guess alike.
 """
 
 from __future__ import annotations
@@ -114,16 +115,21 @@ class _State:
 
 
 class NgramGuesser:
-    """Guesses up to `most` tokens from matches of up to `longest` last ones."""
+    """Guesses up to `most` tokens from matches of up to `longest` last ones.
 
-    def __init__(self, *, most: int, longest: int) -> None:
+    free_rows: no guess makes a step of decodes longer than this.
+    """
+
+    def __init__(self, *, most: int, longest: int, free_rows: int) -> None:
         self._most = most
         self._longest = longest
+        self._free_rows = free_rows
         self._states: dict[tuple[int, int], _State] = {}
 
     def guess(self, decode: list[Sequence], left: int, /) -> list[Segment]:
         """The oldest sequences guess first. Penalised ones don't: their penalties count tokens."""
         segments: list[Segment] = []
+        left = min(left, self._free_rows - len(decode))
         for sequence in decode:
             if left <= 0:
                 break

@@ -98,6 +98,7 @@ def advance(planner: Scheduler, plan: Plan, rows: list[int]) -> list[Sequence]:
             sequence.tokens.append(token)
             if token in sequence.end_ids or len(sequence.tokens) >= sequence.stop_at:
                 planner.remove(sequence)
+                planner.pool.take_dirty()
                 ended.append(sequence)
                 break
     return ended

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from lmi.dist.messages import CoreRequest
 from lmi.dist.prefix import NoPrefixes, PrefixCache
 from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
-from lmi.dist.speculate import NgramGuesser, NoGuesser
+from lmi.dist.speculate import NgramGuesser
 from tests.support.simulated_model import END, SimulatedModel, advance
 
 BLOCK = 4
@@ -38,7 +38,7 @@ class Simulation:
             max_batch=self.max_batch,
             prefill_tokens=self.prefill_tokens,
             prefixes=PrefixCache(BLOCK) if self.cache else NoPrefixes(),
-            guesser=NgramGuesser(most=self.guesses, longest=3) if self.guesses else NoGuesser(),
+            guesser=NgramGuesser(most=self.guesses, longest=3, free_rows=32),
         )
 
     def add(self, number: int, prompt: list[int], answer: int, choices: int = 1) -> list[Sequence]:
@@ -53,6 +53,7 @@ class Simulation:
 
     def step(self) -> None:
         plan = self.planner.schedule()
+        self.planner.pool.take_dirty()  # of a preempted sequence
         assert plan, "nothing moves"
         self.check()
         self.ended += advance(self.planner, plan, self.model.run(plan))
@@ -210,12 +211,42 @@ def test_the_longest_unused_blocks_make_room() -> None:
     kept = []
     for seed in range(3):
         one = simulation.add(10 + seed, text(13, seed=seed), 1)[0]
-        found = simulation.planner._find(one, [])
+        found = simulation.planner._find(one)
         assert found is not None
         kept.append(found.tokens)
         simulation.planner.remove(one)
     assert kept[0] == 12
     assert kept[1] < kept[2]
+
+
+def test_a_tainted_block_gets_no_name_from_those_that_go_on_with_it() -> None:
+    simulation = Simulation(cache=True)
+    family = simulation.add(0, text(10), 30, choices=2)
+    simulation.step()
+    plan = simulation.planner.schedule()  # the second forks, and has not taken note of anything
+    simulation.planner.remove(family[0], tainted=True)
+    plan.decode.remove(family[0])
+    simulation.planner.pool.take_dirty()
+    advance(simulation.planner, plan, simulation.model.run(plan))
+    assert simulation.planner.pool.tainted == set(family[1].blocks[:2])
+    again = simulation.add(1, text(10), 1)[0]
+    simulation.step()
+    assert again.cached == 0
+    simulation.finish()
+
+
+def test_idle_blocks_that_a_newcomer_shares_are_not_free_for_it_too() -> None:
+    simulation = Simulation(cache=True, blocks=12)
+    simulation.add(0, text(33), 1)
+    simulation.finish()
+    short = simulation.add(1, text(3, seed=1), 3)[0]
+    simulation.step()
+    # Eight known blocks and three others: four more than the known ones are not to be had.
+    long = simulation.add(2, [*text(32), *text(13, seed=2)], 2)[0]
+    simulation.step()
+    assert (short.place >= 0, long.place) == (True, -1)
+    simulation.finish()
+    assert long.cached == 32
 
 
 def test_tainted_blocks_are_found_by_nobody_and_cleaned_by_their_last_owner() -> None:
@@ -250,7 +281,8 @@ WORK = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+# Shrinking a failure would take longer than the failure is worth: it names its example anyway.
+@settings(max_examples=60, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(
     work=WORK,
     blocks=st.integers(20, 50),

@@ -19,6 +19,10 @@ def sequence(tokens: list[int], *, answer: int = 100, **fields: object) -> Seque
     return made
 
 
+def guesser_of(most: int, longest: int, free_rows: int = 1000) -> NgramGuesser:
+    return NgramGuesser(most=most, longest=longest, free_rows=free_rows)
+
+
 def guess(guesser: NgramGuesser, one: Sequence, left: int = 100) -> tuple[int, ...]:
     segments = guesser.guess([one], left)
     return segments[0].guess if segments else ()
@@ -27,22 +31,22 @@ def guess(guesser: NgramGuesser, one: Sequence, left: int = 100) -> tuple[int, .
 def test_the_guess_is_what_followed_the_longest_match() -> None:
     # 1 2 3 stood before 10, and 2 3 before 20 as well.
     tokens = [1, 2, 3, 10, 11, 12, 9, 2, 3, 20, 21, 1, 2, 3]
-    assert guess(NgramGuesser(most=3, longest=3), sequence(tokens)) == (10, 11, 12)
+    assert guess(guesser_of(3, 3), sequence(tokens)) == (10, 11, 12)
     # Of equal matches the latest counts.
-    assert guess(NgramGuesser(most=2, longest=2), sequence(tokens)) == (20, 21)
+    assert guess(guesser_of(2, 2), sequence(tokens)) == (20, 21)
 
 
 def test_without_a_match_nothing_is_guessed() -> None:
-    guesser = NgramGuesser(most=3, longest=3)
+    guesser = guesser_of(3, 3)
     assert guess(guesser, sequence([1, 2, 3, 4, 5])) == ()
     assert guess(guesser, sequence([1])) == ()
     # One token alone says too little, unless it is all that is asked.
     assert guess(guesser, sequence([7, 1, 2, 7])) == ()
-    assert guess(NgramGuesser(most=3, longest=1), sequence([7, 1, 2, 7])) == (1, 2, 7)
+    assert guess(guesser_of(3, 1), sequence([7, 1, 2, 7])) == (1, 2, 7)
 
 
 def test_a_text_that_repeats_itself_is_continued_beyond_its_end() -> None:
-    guesser = NgramGuesser(most=7, longest=3)
+    guesser = guesser_of(7, 3)
     assert guess(guesser, sequence([5, 1, 2, 1, 2, 1, 2])) == (1, 2, 1, 2, 1, 2, 1)
 
 
@@ -93,7 +97,7 @@ def test_no_more_places_are_looked_at_than_promised() -> None:
 
 def test_guesses_keep_to_the_budget_and_to_the_answers_end() -> None:
     repeating = [1, 2] * 6
-    guesser = NgramGuesser(most=5, longest=2)
+    guesser = guesser_of(5, 2)
     three = [sequence(repeating) for _ in range(3)]
     for number, one in enumerate(three):
         one.choice = number
@@ -103,13 +107,21 @@ def test_guesses_keep_to_the_budget_and_to_the_answers_end() -> None:
     assert guess(guesser, sequence(repeating, answer=1)) == ()
 
 
+def test_no_guess_makes_a_step_longer_than_what_is_free() -> None:
+    three = [sequence([1, 2] * 6) for _ in range(3)]
+    for number, one in enumerate(three):
+        one.choice = number
+    assert [len(s.guess) for s in guesser_of(5, 2, free_rows=9).guess(three, 100)] == [5, 1]
+    assert guesser_of(5, 2, free_rows=3).guess(three, 100) == []
+
+
 def test_penalised_requests_do_not_guess() -> None:
-    guesser = NgramGuesser(most=5, longest=2)
+    guesser = guesser_of(5, 2)
     assert guess(guesser, sequence([1, 2] * 6, repetition_penalty=1.1)) == ()
 
 
 def test_failures_make_a_sequence_rest_twice_as_long_each_time_and_success_ends_that() -> None:
-    guesser = NgramGuesser(most=2, longest=2)
+    guesser = guesser_of(2, 2)
     one = sequence([1, 2] * 6, answer=10_000)
     rests: list[int] = []
     rested = 0
