@@ -66,9 +66,7 @@ class Layer:
             elif index.min() < 0 or index.max() >= groups:
                 low, high = int(index.min()), int(index.max())
                 raise self.error(suffix, f"names groups {low} to {high} of {groups}")
-        regular = inputs % groups == 0 and torch.equal(
-            index, torch.arange(inputs) // (inputs // groups)
-        )
+        regular = torch.equal(index, torch.arange(inputs) // (inputs // groups))
         return None if regular else index
 
     def error(self, suffix: str, what: str) -> ModelError:
