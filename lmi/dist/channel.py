@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import select
 import socket
+import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Final
 
 from lmi.dist.wire import Deframer, FromFront, FromWorker, decode_from_front, frame
@@ -54,6 +56,15 @@ class Channel:
             self._wait(select.POLLIN)
             messages += self.waiting()
         return messages
+
+    def await_end(self, seconds: float) -> None:
+        """Wait until the front hangs up, but no longer than `seconds`; what it says is lost."""
+        until = time.monotonic() + seconds
+        with suppress(OSError):  # reset, or silent for too long: the end as well
+            while (left := until - time.monotonic()) > 0:
+                self._link.settimeout(left)
+                if not self._link.recv(_RECEIVE_BYTES):
+                    return
 
     def _wait(self, events: int) -> None:
         poll = select.poll()

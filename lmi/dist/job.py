@@ -46,7 +46,10 @@ _RECEIVE_BYTES: Final = 1 << 18
 _START_SECONDS: Final = 150.0
 # From the end of a socket to the end of the process, before the end is made known without an exit
 # code: a crash takes less, an orderly exit of a large process may take longer.
-_EXIT_CODE_SECONDS: Final = 0.2
+_EXIT_CODE_SECONDS: Final = 0.4
+# From the first sign of a rank's end to the judgement which rank was the cause, and between looks.
+_SILENCE_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.02
 # For an orderly exit, before it is killed: long enough to give back a large KV cache.
 _EXIT_SECONDS: Final = 5.0
 # For a killed process to go: it may sit in a system call that can't be interrupted.
@@ -176,7 +179,7 @@ class Job:
                 for link in self._links:
                     selector.register(link.ours, selectors.EVENT_READ, link)
                 self._listen(selector)
-                first = self._find_the_first(selector)
+                first = self._find_the_first(selector, self._crew)
                 self._last_words = self._account_for(first, self._crew)
                 self._crew.kill_ranks(self._gone)
                 self._hear_out(selector)
@@ -195,26 +198,27 @@ class Job:
             if (self._gone or self._failed) and not self._closing:
                 return
 
-    def _find_the_first(self, selector: selectors.BaseSelector) -> int:
+    def _find_the_first(self, selector: selectors.BaseSelector, crew: Crew) -> int:
         """The rank whose end is the cause of the others'.
 
         Whoever suffers from the end of another says so: one that goes without a word is the cause,
-        though its kernel may take a moment to tell us. Else it is the first that spoke.
+        though its socket may outlive it for as long as its memory takes to be given back. Else it
+        is the first that spoke.
         """
-        until = time.monotonic() + _EXIT_CODE_SECONDS
+        until = time.monotonic() + _SILENCE_SECONDS
         while True:
             spoke = {failed.rank for failed in self._failed}
-            silent = [rank for rank in self._gone if rank not in spoke]
-            if silent:
-                return silent[0]
+            for rank, member in enumerate(crew.members):
+                if rank not in spoke and (rank in self._gone or member.is_dead()):
+                    return rank
             left = until - time.monotonic()
             if left <= 0 or not selector.get_map():
                 return self._failed[0].rank
-            self._read(selector, left)
+            self._read(selector, min(left, _LOOK_SECONDS))
 
     def _hear_out(self, selector: selectors.BaseSelector) -> None:
         """Read what the ranks said before they were killed."""
-        until = time.monotonic() + _EXIT_CODE_SECONDS
+        until = time.monotonic() + _SILENCE_SECONDS
         while selector.get_map() and (left := until - time.monotonic()) > 0:
             self._read(selector, left)
 
@@ -241,8 +245,8 @@ class Job:
         member = crew.members[rank]
         member.wait(_EXIT_CODE_SECONDS)
         name = "worker" if len(self._links) == 1 else f"rank {rank} of {len(self._links)}"
-        fate = member.end() or "closed its connection"
         words = [str(failed.exception()) for failed in self._failed if failed.rank == rank]
+        fate = member.end() or ("failed" if words else "is gone")
         return ": ".join([f"LMI-Dist's {name} (process {member.pid}) {fate}", *words])
 
 

@@ -38,6 +38,9 @@ from lmi.dist.wire import Progress as Loading
 # Beats of an idle rank 0 in the time after which its followers take it for hung.
 _BEATS: Final = 4
 
+# For the front to find out why a job is over; it ends all ranks then.
+_JUDGEMENT_SECONDS: Final = 5.0
+
 log = logging.getLogger(__name__)
 
 
@@ -164,7 +167,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         link = socket.socket(fileno=options.fd)
         link.set_inheritable(False)  # a child of ours must not keep it open after us
     with link:
-        return run(Channel(link))
+        channel = Channel(link)
+        code = run(channel)
+        if code and options.join is not None:
+            # mpirun kills all ranks when one has failed: the front is to see first which it was.
+            channel.await_end(_JUDGEMENT_SECONDS)
+        return code
 
 
 if __name__ == "__main__":

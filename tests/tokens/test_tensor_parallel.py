@@ -140,11 +140,11 @@ def test_two_ranks_say_what_one_rank_and_generate_say(way: Way, reference: GetRe
         )
 
 
-def test_a_killed_rank_of_a_model_is_named_and_the_next_load_says_the_same(
+def test_a_killed_rank_of_a_model_is_named_and_the_next_load_works_until_one_hangs(
     reference: GetReference,
 ) -> None:
     expected = reference("llama", NEW_TOKENS)
-    config = config_of(expected.folder, tensor_parallel=2)
+    config = config_of(expected.folder, tensor_parallel=2, collective_timeout=4.0)
     before: dict[tuple[int, int], list[int]] = {}
     endless = Sampling(max_new_tokens=150, ignore_eos=True)
     requests = [GenerationRequest(n, PROMPTS[n], endless) for n in range(1, 4)]
@@ -160,6 +160,15 @@ def test_a_killed_rank_of_a_model_is_named_and_the_next_load_says_the_same(
             drive(engine, requests, each_poll=kill)
     with ranks(config) as engine:
         after = ids_of(drive(engine, requests))
+        processes = [psutil.Process(pid) for pid in engine.pids]
+        used = [sum(process.cpu_times()[:2]) for process in processes]
+        assert engine.poll(6.0) == []  # longer than a hung rank would be given
+        for process, before_ in zip(processes, used, strict=True):
+            assert sum(process.cpu_times()[:2]) - before_ < 0.3
+        assert ids_of(drive(engine, requests[:1])) == {(1, 0): after[1, 0]}
+        processes[1].suspend()
+        with pytest.raises(EngineDead, match=r"rank 1 \(process \d+\)"):
+            drive(engine, requests)
     assert len(before) == len(requests)
     for key, ids in before.items():
         assert ids == after[key][: len(ids)]

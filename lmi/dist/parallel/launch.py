@@ -15,6 +15,7 @@ import time
 from collections.abc import Container, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 from lmi.core import EngineDead
@@ -57,6 +58,14 @@ class Member:
         if code >= 0:
             return f"ended with exit code {code}"
         return f"was killed by {signal.Signals(-code).name}"
+
+    def is_dead(self) -> bool:
+        """Whether it has ended, though perhaps not all of it is given back yet."""
+        try:
+            stat = Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        return stat[stat.rindex(")") + 2] in "ZX"  # the name in the brackets may hold anything
 
     def kill(self) -> None:
         """Kill it, unless it is gone."""

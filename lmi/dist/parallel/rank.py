@@ -6,6 +6,7 @@ from functools import partial
 
 import torch
 
+from lmi.dist.collectives.base import Collective
 from lmi.dist.collectives.choose import choose
 from lmi.dist.config import DistConfig
 from lmi.dist.core import EngineCore
@@ -24,10 +25,19 @@ def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | 
     """
     device = choose_device(config)
     if device.type == "cuda":
+        gpus = torch.cuda.device_count()
+        if gpus < place.size:
+            raise config.error("tensor_parallel", f"each rank needs a GPU; expected 1 to {gpus}")
         device = torch.device("cuda", place.rank)
         torch.cuda.set_device(device)
-    collective = choose(config, place, device)
-    leads = place.rank == 0
+    return core_of(config, progress, choose(config, place, device))
+
+
+def core_of(
+    config: DistConfig, progress: Progress, collective: Collective
+) -> LeadingCore | Follower:
+    """This rank's share, for ranks that have met. Raises as `load` does."""
+    leads = collective.rank == 0
     sampler = partial(LeadingSampler if leads else FollowingSampler, collective)
     core = EngineCore(config, progress, collective=collective, sampler=sampler)
     return LeadingCore(core, collective) if leads else Follower(core, collective)
