@@ -170,7 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="under a minute")
     parser.add_argument("--json", type=Path, help="write every figure of every repeat here")
-    parser.add_argument("--ranks", type=int, default=2)
+    parser.add_argument("--ranks", type=int, default=2, help="from 2")
     parser.add_argument("--repeats", type=int, default=3)
     chosen = parser.parse_args()
     spawn = multiprocessing.get_context("spawn")
@@ -188,8 +188,10 @@ def main() -> None:
         repeats = [merged([end.recv() for end in ends]) for _ in range(chosen.repeats)]
         for process in processes:
             process.join()
-    print("\n".join(table(repeats)))
+    lines = "\n".join(table(repeats))
+    print(lines)
     if chosen.json is not None:
+        chosen.json.with_suffix(".md").write_text(lines + "\n")
         facts = {"machine": machine(), "ranks": chosen.ranks, "repeats": repeats}
         chosen.json.write_text(json.dumps(facts, indent=1) + "\n")
 
