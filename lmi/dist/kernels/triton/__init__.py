@@ -15,7 +15,7 @@ from lmi.dist.kernels.base import Heads, Linear, Segments
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.kernels.plain import PlainLinear
 from lmi.dist.kernels.triton.activation import silu_mul
-from lmi.dist.kernels.triton.decode import FEW_ROWS, choose_splits, decode_attention
+from lmi.dist.kernels.triton.decode import choose_splits, decode_attention, few_rows
 from lmi.dist.kernels.triton.low_bit import LowBitLinear
 from lmi.dist.kernels.triton.norm import rms_norm
 from lmi.dist.kernels.triton.rotary import rotate_and_write
@@ -93,13 +93,14 @@ class TritonKernels:
         only: many are a prefill, a few (speculated) or one (a decode) are split over programs."""
         out = torch.empty_like(query)
         spans, tables, start = segments.spans, segments.tables, segments.decode_start
-        if start and segments.longest > FEW_ROWS:
+        few = few_rows(heads)
+        if start and segments.longest > few:
             # First: it may write all of out.
             self._prefill(
                 query, out, cache, spans[:start], tables[:start], heads,
                 longest=segments.longest, max_tokens=segments.max_tokens,
             )  # fmt: skip
-        few = min(segments.longest, FEW_ROWS)
+        few = min(segments.longest, few)
         for part, rows in ((slice(0, start), few), (slice(start, spans.shape[0]), 1)):
             sequences = part.stop - part.start
             if sequences:

@@ -30,13 +30,20 @@ from lmi.dist.kernels.triton.paging import (
 from lmi.dist.kernels.triton.softmax import LOG2_E, add_tile, finish, join, start
 from lmi.dist.kv import LayerCache
 
-FEW_ROWS: Final = 8  # of a sequence; more are a prefill, which has programs enough without V2
 PARTITION: Final = 512  # tokens; a multiple of every tile
 # A GPU hides the latency of memory with at least two programs per multiprocessor.
 _PROGRAMS_PER_PROCESSOR: Final = 2
 # Partitions that one program may work off one after the other, 4096 tokens: one long sequence among
 # many short ones would otherwise keep the step waiting for a single program.
 _LONGEST_SHARE: Final = 8
+_FEW_ROWS: Final = 8  # of a sequence; more are a prefill, which has programs enough without V2
+_MOST_QUERIES: Final = 64  # rows times heads of the group in one program, for the registers
+_QUERY_BYTES: Final = 16 * 1024  # beside which two stages of tiles fit shared memory
+
+
+def few_rows(heads: Heads) -> int:
+    """Rows up to which a sequence is `decode_attention`'s, not `prefill_attention`'s."""
+    return max(1, min(_FEW_ROWS, _MOST_QUERIES // triton.next_power_of_2(heads.query // heads.kv)))
 
 
 def choose_splits(sequences: int, kv_heads: int, tokens: int, processors: int) -> int:
@@ -68,7 +75,7 @@ def decode_attention(
     """Attend the rows of each of `spans` (sequences, 3), with `tables` (sequences, width).
 
     query, out: (rows, query heads * size). Sequences with more than `longest` rows (at most
-    FEW_ROWS) are left out; the others' rows are written. max_tokens: at least the largest token
+    `few_rows`) are left out; the others' rows are written. max_tokens: at least the largest token
     count of the spans. splits: see `choose_splits`. partition: tokens, a
     multiple of 64; other than the default only to test many of them with few tokens.
     """
@@ -76,6 +83,7 @@ def decode_attention(
     group = heads.query // heads.kv
     group_tile = triton.next_power_of_2(group)
     rows = triton.next_power_of_2(longest)
+    queries = padded(rows * group_tile)
     size_tile = padded(heads.size)
     window = heads.window or 0
     scale = heads.scaling * LOG2_E
@@ -90,11 +98,11 @@ def decode_attention(
     }
     attend = {
         "GROUP_TILE": group_tile,
-        "QUERIES": padded(rows * group_tile),
+        "QUERIES": queries,
         "BLOCK": cache.keys.shape[1],
         "TILE": tile_tokens(heads.size, cache.keys.dtype),
         "num_warps": 4,
-        "num_stages": 2,
+        "num_stages": 2 if queries * size_tile * query.element_size() <= _QUERY_BYTES else 1,
     }
     if splits == 1:
         _attend_whole[(sequences, heads.kv)](

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from lmi.dist.kernels.base import Heads
-from lmi.dist.kernels.triton.decode import FEW_ROWS
+from lmi.dist.kernels.triton.decode import few_rows
 from lmi.dist.kernels.triton.paging import (
     padded,
     score_tile,
@@ -45,7 +45,7 @@ def prefill_attention(
 ) -> None:
     """Attend all rows of each of `spans` (sequences, 3), with `tables` (sequences, width).
 
-    query, out: (rows, query heads * size). Sequences of at most FEW_ROWS rows are left out; the
+    query, out: (rows, query heads * size). Sequences of at most `few_rows` rows are left out; the
     others' rows are written. longest: at least
     the largest number of rows of one sequence. max_tokens: at least the largest token count.
     """
@@ -63,7 +63,7 @@ def prefill_attention(
         KV=heads.kv, GROUP=group, GROUP_TILE=group_tile, QUERIES=max(16, rows * group_tile),
         SIZE=heads.size, SIZE_TILE=size_tile, WINDOW=heads.window or 0,
         BLOCK=cache.keys.shape[1], TILE=tile_tokens(heads.size, cache.keys.dtype), ROWS=rows,
-        FEW=FEW_ROWS,
+        FEW=few_rows(heads),
         num_warps=4, num_stages=2,
     )  # fmt: skip
 
