@@ -104,6 +104,7 @@ def test_guesses_that_come_true_save_steps(dull: Path, serve: Serve) -> None:
     stats = guessing.stats()
     assert stats.steps == plain.stats().steps - stats.accepted_tokens
     assert stats.accepted_tokens > 20
+    assert stats.prompt_tokens == len(PROMPTS[0]), "a guess that came true is not computed again"
 
 
 def test_choices_compute_their_prompt_once(llama: Path, serve: Serve) -> None:
