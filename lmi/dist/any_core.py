@@ -23,7 +23,7 @@ def make_core(config: DistConfig, progress: Progress = silent) -> Core:
         except Unpageable as error:
             if config.runtime != "auto":
                 raise
-            why = str(error).removeprefix(f"{config.model}: ")
+            why = error.why.removeprefix(f"{config.model}: ")
     from lmi.dist.padded.core import PaddedCore
 
     gc.collect()  # a model that was loaded before it was found out must not stay beside the next
