@@ -1,5 +1,5 @@
-"""LMI-Dist keeps the contract of `lmi.core`: in this process, with shared blocks and guessed tokens,
-in a process of its own, and where it falls back on padded batches."""
+"""LMI-Dist keeps the contract of `lmi.core`: in this process, with shared blocks and guesses, in a
+process of its own, and where it falls back on padded batches."""
 
 from __future__ import annotations
 
