@@ -71,9 +71,14 @@ def _switches(options: Mapping[str, object]) -> dict[str, Any]:
     return found
 
 
+def by_mpirun(bound: BoundSpec) -> bool:
+    """Whether Open MPI is to start the ranks."""
+    return bound.spec.options.get("mpi_mode") is True
+
+
 def load(bound: BoundSpec, progress: Progress) -> Engine:
     """The loader of this engine's card: the model in a process of its own."""
     from lmi.dist.process import ProcessEngine
 
-    progress("importing torch and transformers", 0, 0)
-    return ProcessEngine.load(config(bound), progress)
+    progress("importing torch", 0, 0)
+    return ProcessEngine.load(config(bound), progress, mpirun=by_mpirun(bound))

@@ -66,10 +66,10 @@ OPTIONS = (
     Option(
         "option.mpi_mode",
         Flag(),
-        "Start the ranks with mpirun (engine=MPI sets it).",
+        "Start the ranks with mpirun. Unset: LMI-Dist starts them itself.",
         default="false",
         used=(ANY,),
-        advisory={"lmi-dist": "LMI-Dist starts its own ranks", "vllm": "vLLM starts its own ranks"},
+        advisory={"vllm": "vLLM starts its own ranks"},
         since="0.28",
     ),
     Option(

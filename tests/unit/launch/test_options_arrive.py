@@ -12,6 +12,7 @@ from lmi.config import ModelSpec, Resolution, resolve
 from lmi.config.options import TABLE, Verdict
 from lmi.core import ConfigError
 from lmi.engines import BoundSpec
+from lmi.engines.lmi_dist import by_mpirun
 from lmi.engines.lmi_dist import config as dist_config
 from lmi.launch.preflight import preflight
 from lmi.launch.serve import Address, server_config, session_config
@@ -49,6 +50,7 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "option.gpu_memory_utilization": ("0.5", dist),
     "option.enforce_eager": ("true", dist),
     "option.runtime": ("transformers", dist),
+    "option.mpi_mode": ("true", lambda spec: by_mpirun(BoundSpec(spec, MODEL))),
     "option.output_formatter": ("sse", session_config),
     "option.tgi_compat": ("true", session_config),
     "option.compat": ("0.25", session_config),
