@@ -163,8 +163,8 @@ class GraphedModel:
     def logits(self, batch: StepBatch) -> torch.Tensor:
         """See `PagedModel`; of a replayed step valid until the next one."""
         rows = batch.token_ids.shape[1]
-        only_decodes = batch.segments.decode_start == 0 and batch.logit_rows.numel() == rows
-        if not only_decodes or rows > self._sizes[-1]:
+        one_each = batch.segments.longest == 1 and batch.logit_rows.numel() == rows
+        if not one_each or rows > self._sizes[-1]:
             return self._model.logits(batch)
         size = next(size for size in self._sizes if size >= rows)
         self._inputs.fill(batch, size)

@@ -18,6 +18,7 @@ from lmi.dist.messages import CoreRequest
 from lmi.dist.runner import Runner
 from lmi.dist.scheduler import Scheduler
 from lmi.dist.sequence import Sequence
+from lmi.dist.speculate import NgramGuesser
 from tests.support.tiny_llama import VOCABULARY, write_tiny_llama
 
 BLOCKS, BLOCK, MAX_BATCH, MAX_LEN = 40, 16, 6, 64
@@ -168,3 +169,53 @@ def test_the_cache_gets_what_weights_and_the_heaviest_step_leave_of_the_share() 
     budget = cache_budget(free=60, reserved=40, peak=30, logits=2, share=0.9)
     assert budget == 90 - 30 - 4 * 2
     assert cache_budget(free=10, reserved=40, peak=45, logits=0, share=0.5) < 0
+
+
+def test_rows_that_fill_up_a_batch_touch_nobodys_blocks(folder: Path) -> None:
+    runner = runner_of(graphed(decoder_of(folder), []))
+    scheduler = Scheduler(blocks=BLOCKS, block_size=BLOCK, max_batch=MAX_BATCH, prefill_tokens=40)
+    for number in range(4):
+        request = CoreRequest(id=number, prompt=(3, 4, 5 + number), max_new_tokens=9)
+        scheduler.add(Sequence.of(request, 0, eos_ids=frozenset(), max_model_len=MAX_LEN))
+
+    def step() -> list[Sequence]:
+        plan = scheduler.schedule()
+        runner.run(plan)
+        for sequence in plan.sequences:
+            scheduler.computed(sequence, len(sequence.tokens))
+            sequence.tokens.append(6)
+        return list(plan.sequences)
+
+    step()
+    gone = step()[-1]
+    blocks = list(gone.blocks)
+    scheduler.remove(gone)
+    for cache in runner._caches:
+        cache.keys[blocks] = 7
+    assert len(step()) == 3  # replayed as four
+    for cache in runner._caches:
+        assert cache.keys[blocks].eq(7).all()
+
+
+def test_a_step_with_guesses_is_the_models_own(folder: Path) -> None:
+    found = []
+    for model in (decoder_of(folder), graphed(decoder_of(folder), [])):
+        runner = runner_of(model)
+        scheduler = Scheduler(
+            blocks=BLOCKS,
+            block_size=BLOCK,
+            max_batch=MAX_BATCH,
+            prefill_tokens=40,
+            guesser=NgramGuesser(most=2, longest=2, free_rows=MAX_BATCH),
+        )
+        request = CoreRequest(id=0, prompt=(3, 4, 5, 3, 4, 5, 3), max_new_tokens=20)
+        sequence = Sequence.of(request, 0, eos_ids=frozenset(), max_model_len=MAX_LEN)
+        scheduler.add(sequence)
+        runner.run(scheduler.schedule())
+        scheduler.computed(sequence, len(sequence.tokens))
+        sequence.tokens.append(4)
+        plan = scheduler.schedule()
+        assert plan.guessed
+        found.append(runner.run(plan))
+    assert len(found[0]) == 3
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-5)
