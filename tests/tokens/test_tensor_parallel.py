@@ -11,10 +11,16 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 import pytest
+import torch
 
 from lmi.core import ConfigError, EngineDead, Finish, GenerationRequest, Sampling
 from lmi.dist import DistConfig, Engine, ProcessEngine
+from lmi.dist.collectives.process_group import ProcessGroup
+from lmi.dist.core import EngineCore
 from lmi.dist.cores import available_cores
+from lmi.dist.messages import CoreRequest
+from lmi.dist.place import Place
+from lmi.dist.plan import Plan
 from tests.support.drive import Answers, drive
 from tests.support.models import VOCAB, make_model
 from tests.support.trained_tokenizers import add_bos, byte_level
@@ -88,6 +94,18 @@ def ids_of(answers: Answers) -> dict[tuple[int, int], list[int]]:
     return {key: said.ids for key, said in answers.items()}
 
 
+def the_ranks_compute_with_the_same_tokens(engine: ProcessEngine) -> None:
+    """Whatever chance gave without a seed, it is as likely as rank 0 said when it chose it."""
+    chance = Sampling(max_new_tokens=20, temperature=1.5, ignore_eos=True, logprobs=0)
+    prompt = (5, 6, 7)
+    said = drive(engine, [GenerationRequest(5000, prompt, chance)])[5000, 0]
+    again = Sampling(max_new_tokens=1, prompt_logprobs=True)
+    read = drive(engine, [GenerationRequest(5001, (*prompt, *said.ids), again)])[5001, 0]
+    assert [token.logprob for token in said.tokens] == pytest.approx(
+        [token.logprob for token in read.prompt[len(prompt) :]], abs=1e-3
+    )
+
+
 @contextmanager
 def ranks(config: DistConfig, *, mpirun: bool = False) -> Iterator[ProcessEngine]:
     """An engine whose processes are all gone in the end."""
@@ -118,8 +136,7 @@ def test_two_ranks_say_what_one_rank_and_generate_say(way: Way, reference: GetRe
 
         together = drive(engine, requests, each_poll=cancel)
         assert engine.stats().preemptions > 0
-        idle = GenerationRequest(9999, (5,), Sampling(max_new_tokens=1))
-        drive(engine, [idle])
+        the_ranks_compute_with_the_same_tokens(engine)
         assert engine.stats().running == engine.stats().waiting == 0
         if not config.prefix_cache:
             assert engine.stats().kv_blocks_used == 0
@@ -182,3 +199,23 @@ def test_a_model_that_can_not_be_divided_is_refused_before_its_weights_are_read(
     config = config_of(folder, tensor_parallel=2)
     with pytest.raises(ConfigError, match="no plan to divide a model of type gpt2; expected 1"):
         ProcessEngine.load(config)
+
+
+def test_a_step_that_fails_on_one_rank_ends_all_of_them(
+    reference: GetReference, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others may have come through: answers that go on would be those of nobody."""
+    config = config_of(reference("llama", NEW_TOKENS).folder)
+    place = Place(0, 1, f"file://{tmp_path}/meeting")
+    collective = ProcessGroup(place, torch.device("cpu"), 10.0)
+    core = EngineCore(config, collective=collective)
+
+    def fail(plan: Plan) -> torch.Tensor:
+        raise MemoryError("no more of it")
+
+    core.add(CoreRequest(1, (5, 6, 7)))
+    monkeypatch.setattr(core._runner, "run", fail)
+    with pytest.raises(EngineDead, match="out of memory: no more of it"):
+        core.step()
+    core.close()
+    collective.close()
