@@ -133,6 +133,7 @@ public:
         : weights_(weights), x_(x), out_(out), rows_(rows), panels_(panels_of(weights.outputs())) {}
 
     void run() const {
+        if (rows_ == 0) return;
         const int64_t row_blocks = (rows_ + kRowBlock - 1) / kRowBlock;
         const int64_t width = Weights::at_once(int(std::min<int64_t>(rows_, kTileRows)));
         int64_t share = std::max<int64_t>(1, kTaskBytes / weights_.panel_bytes());

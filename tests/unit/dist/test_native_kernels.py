@@ -89,6 +89,16 @@ def test_a_linear_layer_passes_nan_and_infinity_on(kernels: CpuKernels) -> None:
         assert torch.equal(layer(x)[rows - 1], (weight[:, 32] * math.inf))
 
 
+def test_no_rows_give_no_results(kernels: CpuKernels) -> None:
+    empty, weight = torch.empty(0, 32), torch.ones(32)
+    assert kernels.linear(normal(16, 32), None)(empty).shape == (0, 16)
+    assert kernels.embed(normal(5, 32), torch.empty(0, dtype=torch.int64)).shape == (0, 32)
+    assert kernels.rms_norm(empty, weight, 1e-5).shape == (0, 32)
+    assert kernels.add_rms_norm(empty, empty, weight, 1e-5).shape == (0, 32)
+    assert kernels.silu_mul(empty).shape == (0, 16)
+    assert kernels.argmax(empty).tolist() == kernels.draw(empty, [], []).tolist() == []
+
+
 def test_results_outlive_two_more_calls_of_the_same_operation(kernels: CpuKernels) -> None:
     layer = kernels.linear(torch.eye(16), None)
     kept = [layer(torch.full((4, 16), float(i))) for i in range(3)]
