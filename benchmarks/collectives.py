@@ -104,11 +104,12 @@ def norms(
 def messages(shared: SharedMemory, group: ProcessGroup, quick: bool) -> Iterator[Row]:
     """64 bytes from rank 0 and an answer; and how long idle followers take to hear them."""
     said = bytes(64)
+    answer = torch.zeros(1)
     for name, means in (("gloo", group), ("shared memory", shared)):
 
         def exchange(means: ProcessGroup | SharedMemory = means) -> None:
             means.broadcast(said if means.rank == 0 else None)
-            means.meet(TIMEOUT)
+            means.all_reduce(answer)
 
         row = {"what": "message and answer", "size": len(said), "by": name}
         yield row | timed(exchange, calls_of(SIZES[0], quick), group)

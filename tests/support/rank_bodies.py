@@ -19,6 +19,7 @@ from lmi.dist.collectives import choose, peers
 from lmi.dist.collectives.base import Collective
 from lmi.dist.collectives.self_test import ordered_sum
 from lmi.dist.collectives.shared_memory import SharedMemory
+from lmi.dist.kernels.cpu import CpuKernels
 from lmi.dist.native.library import LibraryMissing
 
 Say = Callable[[Any], None]
@@ -103,6 +104,18 @@ def norm_row_by_row(collective: Collective, say: Say, rows: int, width: int) -> 
         normed = collective.add_rms_norm(alone, own, weight, EPSILON)
         same += [torch.equal(normed[0], crowd[row]), torch.equal(alone[0], together[row])]
     return all(same)
+
+
+def norm_fused_and_apart(collective: Collective, say: Say, rows: int, width: int) -> bool:
+    """Whether the fused operation has the bits of the sum and then the C++ kernels' norm."""
+    parts = numbers(collective.size, rows, width, seed=8)
+    weight = torch.linspace(-1, 2, width)
+    fused, apart = torch.ones(rows, width), torch.ones(rows, width)
+    delta = parts[collective.rank]
+    normed = collective.add_rms_norm(fused, delta.clone(), weight, EPSILON)
+    total = collective.all_reduce(delta.clone())
+    wanted = CpuKernels().add_rms_norm(apart, total, weight, EPSILON)
+    return torch.equal(fused, apart) and torch.equal(normed, wanted)
 
 
 def gather_all(collective: Collective, say: Say) -> bool:

@@ -4,9 +4,9 @@
 // then all gather the slices; fewer bytes for one more rendezvous. An element's bits are the same
 // either way, and on every rank.
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 
+#include "norm.h"
 #include "pool.h"
 #include "ranks.h"
 #include "simd.h"
@@ -142,21 +142,6 @@ struct Norm {
     float epsilon;
 };
 
-float sum_of_squares(const float* row, int64_t size) {
-    Floats sums[4] = {};
-    int64_t i = 0;
-    for (; i + 4 * kLanes <= size; i += 4 * kLanes) {
-        for (int v = 0; v < 4; ++v) {
-            const Floats value = load(row + i + v * kLanes);
-            sums[v] += value * value;
-        }
-    }
-    for (; i + kLanes <= size; i += kLanes) sums[0] += load(row + i) * load(row + i);
-    float total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    for (; i < size; ++i) total += row[i] * row[i];
-    return total;
-}
-
 // residual += the sum of the parts, all of one row; out = its norm.
 void add_norm(const Norm& norm, int64_t row, const float* const* parts, int count) {
     float* residual = norm.residual + row * norm.width;
@@ -172,9 +157,7 @@ void add_norm(const Norm& norm, int64_t row, const float* const* parts, int coun
         for (int part = 1; part < count; ++part) total += parts[part][i];
         residual[i] += total;
     }
-    const float squares = sum_of_squares(residual, norm.width);
-    const float scale = 1.0f / std::sqrt(squares / float(norm.width) + norm.epsilon);
-    for (i = 0; i < norm.width; ++i) out[i] = residual[i] * scale * norm.weight[i];
+    lmi::norm(residual, norm.weight, norm.epsilon, norm.width, out);
 }
 
 // body(row) for all rows, shared among the rank's threads.

@@ -1,8 +1,8 @@
 // What a decoder does to each row by itself: embedding, norms, rotation, the gate.
 #include <algorithm>
-#include <cmath>
 
 #include "attention.h"
+#include "norm.h"
 #include "pool.h"
 #include "simd.h"
 
@@ -20,26 +20,6 @@ void for_rows(int64_t rows, int64_t numbers, Body&& body) {
         const int64_t stop = std::min(rows, (chunk + 1) * each);
         for (int64_t row = chunk * each; row < stop; ++row) body(row);
     });
-}
-
-float sum_of_squares(const float* row, int64_t size) {
-    Floats sums[4] = {};
-    int64_t i = 0;
-    for (; i + 4 * kLanes <= size; i += 4 * kLanes) {
-        for (int v = 0; v < 4; ++v) {
-            const Floats value = load(row + i + v * kLanes);
-            sums[v] += value * value;
-        }
-    }
-    for (; i + kLanes <= size; i += kLanes) sums[0] += load(row + i) * load(row + i);
-    float total = sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
-    for (; i < size; ++i) total += row[i] * row[i];
-    return total;
-}
-
-void norm(const float* row, const float* weight, float epsilon, int64_t size, float* out) {
-    const float scale = 1.0f / std::sqrt(sum_of_squares(row, size) / float(size) + epsilon);
-    for (int64_t i = 0; i < size; ++i) out[i] = row[i] * scale * weight[i];
 }
 
 void silu_mul(const float* gate, const float* up, int64_t size, float* out) {

@@ -78,6 +78,11 @@ def test_a_row_is_summed_and_normed_alike_alone_and_in_a_crowd(tmp_path: Path) -
     assert one_result(3, tmp_path, bodies.norm_row_by_row, 40, 531)
 
 
+@pytest.mark.parametrize("rows", [1, 40])
+def test_the_fused_norm_has_the_bits_of_the_kernels_own(rows: int, tmp_path: Path) -> None:
+    assert one_result(2, tmp_path, bodies.norm_fused_and_apart, rows, 1031)
+
+
 @MEANS
 @pytest.mark.parametrize("size", [2, 3])
 def test_columns_of_all_ranks_stand_side_by_side(size: int, custom: bool, tmp_path: Path) -> None:
