@@ -54,7 +54,11 @@ class CpuKernels:
         return {"instruction set": library_target(), "threads": str(threads())}
 
     def linear(self, weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-        """Packed for the vector width; float32, bfloat16 or float16, turned wide in registers."""
+        """Packed for the vector width; float32, bfloat16 or float16, turned wide in registers.
+
+        Processors that multiply bfloat16 themselves (avx512_bf16, amx_bf16) might do many rows
+        faster by oneDNN. That is not measured, and its sums would depend on the batch.
+        """
         return dense(self._library, weight, bias, self._linear_outputs)
 
     def low_bit_linear(self, weight: LowBitWeight, bias: torch.Tensor | None) -> Linear:
