@@ -191,13 +191,16 @@ def test_poison_is_refused_and_harsh_requests_harm_nobody(llama: Path, serve: Se
     assert core.stats().kv_blocks_used == 0
 
 
-def test_a_request_that_makes_the_model_give_nan_fails_alone(tmp_path: Path, serve: Serve) -> None:
+@pytest.mark.parametrize("runtime", ["native", "transformers"])
+def test_a_request_that_makes_the_model_give_nan_fails_alone(
+    tmp_path: Path, serve: Serve, runtime: str
+) -> None:
     folder = make_model(tmp_path / "llama", "llama")
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.no_grad():
         model.get_input_embeddings().weight[300] = torch.nan  # only this token is poison
     model.save_pretrained(folder)
-    core = new_core(folder, kv_blocks=10)
+    core = new_core(folder, runtime=runtime, kv_blocks=10)
     clean = [CoreRequest(i, tuple(t for t in PROMPTS[i] if t != 300), 20) for i in range(4)]
     want = {request.id: tokens(serve(core, [request])[request.id]) for request in clean}
     poison = [CoreRequest(10 + i, (5, 300, 7) * 10, 20, prompt_logprobs=True) for i in range(3)]
