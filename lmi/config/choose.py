@@ -186,9 +186,11 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
             "option.rolling_batch=disable asks for no continuous batching",
             "option.rolling_batch",
         )
-    preference = _MPI_PREFERENCE if question.engine == "MPI" else _PREFERENCE
+    preference: tuple[str, ...] = _PREFERENCE
     if _has_encoder(question):
         preference = ("lmi-dist",)
+    elif question.engine == "MPI":
+        preference = _MPI_PREFERENCE
     here = [name for name in preference if name in installed]
     if not here:
         return Choice("lmi-dist", "it is the engine for models that generate text")
