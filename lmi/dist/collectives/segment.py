@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass
 from typing import Final
 
-TOKEN_BYTES: Final = 16
+TOKEN_BYTES: Final = 16  # as in native/ranks.h
 
 
 @dataclass(frozen=True, slots=True)

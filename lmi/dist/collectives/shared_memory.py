@@ -7,7 +7,6 @@ benchmarks/collectives.py. The work and the waiting are in C++ (`lmi/dist/native
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 from threading import Lock
 from typing import Final, NoReturn
@@ -15,20 +14,14 @@ from typing import Final, NoReturn
 import torch
 
 from lmi.core import EngineDead
+from lmi.dist.collectives.joining import join_segment
 from lmi.dist.collectives.native import FORMATS, Outcome, RanksLibrary, parse
 from lmi.dist.collectives.process_group import ProcessGroup
-from lmi.dist.collectives.segment import TOKEN_BYTES, Address, adopt, create, reserve
 from lmi.dist.kernels.base import Kernels
 from lmi.dist.kernels.cpu_linear import Outputs
 
 # Of one data buffer; a rank has two. Longer tensors go in pieces.
 BUFFER_BYTES: Final = 1 << 20
-_PAGE: Final = 4096
-# A waiting rank keeps its core awake for so long, where there is a core for each. Longer than ranks
-# of one step usually differ, shorter than what a scheduler lets somebody else run meanwhile.
-_SPIN_SECONDS: Final = 200e-6
-# Of the numbers of processors: enough for 1,920.
-_MASK_BYTES: Final = 240
 # What a follower can hear without asking for more memory.
 _MESSAGE_BYTES: Final = 64 * 1024
 
@@ -64,42 +57,8 @@ class SharedMemory:
         All ranks call it together and all get the one or the other. buffer_bytes: a multiple of the
         page size.
         """
-        assert buffer_bytes % _PAGE == 0
-        size = library.bytes(group.size, buffer_bytes)
-        spin = _SPIN_SECONDS if _cores(group) >= group.size else 0.0
-        address: Address | None = None
-        trouble: str | None = None
-        if group.rank == 0:
-            try:
-                address = create(size)
-                # Before the others come, since it clears the counters.
-                handle = _attach(library, address.descriptor, address, group, buffer_bytes, spin)
-            except OSError as error:
-                trouble = f"no segment of {size >> 10} KiB can be made: {error.strerror}"
-        if (why := group.agree(trouble)) is not None:
-            return why
-        told = group.broadcast(None if address is None else address.pack())
-        if address is None:
-            address = Address.unpack(told)
-            try:
-                descriptor = adopt(address)
-            except OSError as error:
-                trouble = f"can't open rank 0's segment: {error.strerror}"
-            else:
-                try:
-                    handle = _attach(library, descriptor, address, group, buffer_bytes, spin)
-                except OSError as error:
-                    trouble = f"can't attach rank 0's segment: {error.strerror}"
-                finally:
-                    os.close(descriptor)
-        why = group.agree(trouble)
-        if group.rank == 0:
-            os.close(address.descriptor)
-        if why is not None:
-            if trouble is None:
-                library.detach(handle)
-            return why
-        return cls(library, handle, group, buffer_bytes)
+        handle = join_segment(library, group, buffer_bytes)
+        return handle if isinstance(handle, str) else cls(library, handle, group, buffer_bytes)
 
     @property
     def kernels(self) -> Kernels:
@@ -264,46 +223,6 @@ class SharedMemory:
         raise EngineDead(reason)
 
 
-def _attach(
-    library: RanksLibrary,
-    descriptor: int,
-    address: Address,
-    group: ProcessGroup,
-    buffer_bytes: int,
-    spin: float,
-) -> int:
-    """Map the segment, of which this rank reserves its part. Raises OSError."""
-    own = 2 * buffer_bytes
-    begin = library.bytes(group.rank, buffer_bytes)
-    if group.rank == 0:
-        begin, own = 0, begin + own
-    reserve(descriptor, begin, own)
-    handle = ctypes.c_void_p()
-    error = library.attach(
-        descriptor,
-        address.token,
-        group.rank,
-        group.size,
-        buffer_bytes,
-        group.timeout,
-        spin,
-        handle,
-    )
-    if error or handle.value is None:
-        raise OSError(error, os.strerror(error))
-    return handle.value
-
-
-def _cores(group: ProcessGroup) -> int:
-    """How many processors the ranks have together."""
-    mine = sum(1 << number for number in os.sched_getaffinity(0))
-    masks = group.tell(mine.to_bytes(_MASK_BYTES, "little"))
-    together = 0
-    for mask in masks:
-        together |= int.from_bytes(mask[:_MASK_BYTES], "little")
-    return together.bit_count()
-
-
 def _check_contiguous(*tensors: torch.Tensor) -> None:
     for tensor in tensors:
         if not tensor.is_contiguous():
@@ -311,6 +230,3 @@ def _check_contiguous(*tensors: torch.Tensor) -> None:
                 f"the ranks exchange contiguous tensors only, not strides {tensor.stride()} of "
                 f"shape {tuple(tensor.shape)}"
             )
-
-
-assert TOKEN_BYTES == 16, "as in native/ranks.h"
