@@ -2,7 +2,7 @@
 
 Tokens per second with 1 to 128 requests at once; one request's decoding and its prompt's time with
 128 to 8,192 tokens of context; what a token of context costs in memory; how long a start takes and
-how much memory it ends with; and the planner's time per step while a thousand requests wait.
+how much memory it ends with.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from rich.console import Console
 from benchmarks.figures import machine, shown
 from benchmarks.grid import Grid
 from benchmarks.offline.compare import job_of
-from benchmarks.offline.percent import percentile
-from benchmarks.offline.planner import planner_seconds
 from benchmarks.offline.process import SubjectProcess
 from benchmarks.offline.records import Group, Point, Round
 from benchmarks.offline.serve import Setting
@@ -42,8 +40,6 @@ CONTEXTS: Final = (128, 512, 1024, 2048, 4096, 8192)
 LENGTHS: Final = (64, 32)
 CONTEXT_OUTPUTS: Final = 33  # one comes with the prompt, the rest are decoded
 WARM_OUTPUTS: Final = 2
-WAITING: Final = (1, 100, 1000, 10_000)
-STEPS: Final = 300
 LIMIT_SECONDS: Final = 600.0
 
 
@@ -60,17 +56,11 @@ def main() -> int:
         **machine(),
     }
     result: dict[str, Any] = {"facts": facts, "subject": given.subject}
-    result["planner"] = planner(given)
     with ExitStack() as stack:
         home = given.home or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         home.mkdir(parents=True, exist_ok=True)
         result |= _measure(given, home.resolve(), say)
-    grids = [
-        concurrency_grid(result),
-        context_grid(result),
-        start_grid(result),
-        planner_grid(result),
-    ]
+    grids = [concurrency_grid(result), context_grid(result), start_grid(result)]
     for grid in grids:
         console.print(grid.rich())
     if given.json is not None:
@@ -79,12 +69,6 @@ def main() -> int:
         parts = [lines, *[grid.markdown() for grid in grids]]
         given.json.with_suffix(".md").write_text("\n\n".join(parts) + "\n")
     return 0
-
-
-def planner(given: argparse.Namespace) -> dict[str, list[float]]:
-    """Seconds of each step, by the number of requests that wait."""
-    steps = STEPS // 10 if given.quick else STEPS
-    return {str(waiting): planner_seconds(waiting, steps) for waiting in WAITING}
 
 
 def _measure(given: argparse.Namespace, home: Path, say: Callable[[str], None]) -> dict[str, Any]:
@@ -196,23 +180,6 @@ def start_grid(result: dict[str, Any]) -> Grid:
             shown([one["ready_mib"] for one in own]),
             shown([one["peak_mib"] for one in own]),
             own[0]["facts"].get("KV cache", "–"),
-        )
-    return grid
-
-
-def planner_grid(result: dict[str, Any]) -> Grid:
-    """The planner's milliseconds per step."""
-    grid = Grid(
-        "The planner alone, 32 requests running: ms per step (goal: under 1 with 1,000 waiting)",
-        ("waiting", "median", "p95", "most"),
-    )
-    for waiting, seconds in result["planner"].items():
-        ordered = sorted([1000 * one for one in seconds])
-        grid.row(
-            f"{int(waiting):,}",
-            f"{percentile(ordered, 50):.3f}",
-            f"{percentile(ordered, 95):.3f}",
-            f"{ordered[-1]:.3f}",
         )
     return grid
 

@@ -9,7 +9,6 @@ import pytest
 from benchmarks.mixed_lengths import INPUTS, OUTPUTS, figures, grid, workload
 from benchmarks.offline.loop import Done, Job
 from benchmarks.offline.percent import change, percentile
-from benchmarks.offline.planner import planner_seconds
 from benchmarks.offline.records import (
     Absent,
     Bandwidth,
@@ -175,7 +174,3 @@ def test_mixed_figures_count_useful_tokens_and_whole_waits() -> None:
     row = grid({"lmi-dist": [found], "generate": [slower]}, "model").sections[0][0]
     assert row[1:5] == ("2.0", "+300 %", "2.50", "-50 %")
     assert row[-1] == "2 of 2"
-
-
-def test_the_planner_is_timed_with_its_queue_full() -> None:
-    assert len(planner_seconds(waiting=50, steps=20)) == 20
