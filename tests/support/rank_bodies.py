@@ -177,6 +177,20 @@ def mix(collective: Collective, say: Say, seed: int, rounds: int) -> str:
     return bits.hexdigest()
 
 
+def hear_after_idling(collective: Collective, say: Say, times: int) -> list[float]:
+    """Followers' delays, in seconds: from rank 0's message after 20 ms of silence to their ears."""
+    delays = []
+    for _ in range(times):
+        if collective.rank == 0:
+            threading.Event().wait(0.02)
+            collective.broadcast(time.monotonic_ns().to_bytes(8, "little"))
+        else:
+            sent = int.from_bytes(collective.broadcast(None), "little")
+            delays.append((time.monotonic_ns() - sent) / 1e9)
+        collective.meet(10.0)
+    return sorted(delays)
+
+
 def sum_until_dead(collective: Collective, say: Say) -> tuple[str, float]:
     """Sum for ever; returns the error, and when it came, by the clock of all processes."""
     tensor = torch.zeros(100)

@@ -95,6 +95,11 @@ def test_all_ranks_hear_every_message_whole(size: int, custom: bool, tmp_path: P
     assert one_result(size, tmp_path, bodies.tell_all, custom=custom)
 
 
+def test_a_sleeping_follower_wakes_when_it_is_spoken_to(tmp_path: Path) -> None:
+    _, delays = results(2, tmp_path, bodies.hear_after_idling, 40)
+    assert delays[len(delays) // 2] < 0.002  # one that nobody wakes looks every 8 ms
+
+
 @pytest.mark.parametrize(("size", "seed"), [(2, 1), (3, 2), (4, 3)])
 def test_operations_in_any_order_with_any_delays_stay_in_step(
     size: int, seed: int, tmp_path: Path
