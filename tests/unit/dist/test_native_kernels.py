@@ -336,3 +336,8 @@ def test_draw_follows_the_distribution(kernels: CpuKernels) -> None:
     points = [(i + 0.5) / 1000 for i in range(1000)]
     counts = kernels.draw(logits, [1.0] * 1000, points).bincount(minlength=4)
     assert counts.tolist() == [500, 250, 125, 125]
+
+
+def test_a_point_on_the_boundary_of_two_tokens_draws_the_second(kernels: CpuKernels) -> None:
+    drawn = kernels.draw(torch.zeros(4, 4), [1.0] * 4, [0.0, 0.25, 0.5, 0.75])
+    assert drawn.tolist() == [0, 1, 2, 3]
