@@ -12,14 +12,11 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
 import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from pathlib import Path
 from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Final
@@ -28,6 +25,7 @@ import msgspec
 
 from lmi.core import EngineDead
 from lmi.dist.outbox import Outbox
+from lmi.dist.parallel.folder import JobFolder
 from lmi.dist.parallel.launch import Crew, Launcher
 from lmi.dist.place import Place
 from lmi.dist.wire import (
@@ -54,8 +52,6 @@ _LOOK_SECONDS: Final = 0.02
 _EXIT_SECONDS: Final = 5.0
 # For a killed process to go: it may sit in a system call that can't be interrupted.
 _KILL_SECONDS: Final = 10.0
-# In memory, where there is such a folder: a container's other ones may be read-only.
-_SHARED_MEMORY: Final = Path("/dev/shm")
 
 # oneDNN and torch's layer over it keep a compiled kernel for each shape they met, 1,024 of them by
 # default. A step may have any number of tokens: those came to 700 MiB beside a model of 4 MiB.
@@ -107,7 +103,7 @@ class Job:
         self._failed: list[Failed] = []  # the ranks' own last words
         self._last_words = "LMI-Dist's worker is gone"
         self._messages: SimpleQueue[FromWorker | None] = SimpleQueue()  # None: over
-        self._folder = _meeting_folder() if size > 1 else None
+        self._folder = JobFolder() if size > 1 else None
         self._links = [_Link(rank) for rank in range(size)]
         self._outbox = Outbox(self._links[0].ours)
         for link in self._links[1:]:
@@ -163,7 +159,7 @@ class Job:
     def _for_rank(self, start: Start, rank: int) -> Start:
         if self._folder is None:
             return start
-        place = Place(rank, len(self._links), f"file://{self._folder}/meeting")
+        place = Place(rank, len(self._links), f"file://{self._folder.path}/meeting")
         return msgspec.structs.replace(start, place=place)
 
     def _live(self, launcher: Launcher) -> None:
@@ -189,7 +185,7 @@ class Job:
             self._crew.kill()
             self._crew.wait(_KILL_SECONDS)
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder.close()
 
     def _listen(self, selector: selectors.BaseSelector) -> None:
         """Read until a rank is gone or has failed; once the job is being closed, until all are."""
@@ -248,12 +244,6 @@ class Job:
         words = [str(failed.exception()) for failed in self._failed if failed.rank == rank]
         fate = member.end() or ("failed" if words else "is gone")
         return ": ".join([f"LMI-Dist's {name} (process {member.pid}) {fate}", *words])
-
-
-def _meeting_folder() -> Path:
-    """An empty folder of this job alone."""
-    parent = _SHARED_MEMORY if os.access(_SHARED_MEMORY, os.W_OK) else None
-    return Path(tempfile.mkdtemp(prefix="lmi-", dir=parent))
 
 
 def _nobody() -> None:
