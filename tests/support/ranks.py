@@ -6,6 +6,7 @@ import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,13 @@ _SECONDS: Final = 60.0
 Body = Callable[..., Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a rank sends instead of a result when its body raised."""
+
+    text: str
+
+
 class Job:
     """Running ranks. pids: by rank."""
 
@@ -35,7 +43,10 @@ class Job:
         end = self._ends[rank]
         if not wait([end], _SECONDS):
             raise TimeoutError(f"rank {rank} says nothing")
-        return end.recv()
+        value = end.recv()
+        if isinstance(value, Failure):
+            raise AssertionError(f"rank {rank} failed:\n{value.text}")
+        return value
 
     def results(self) -> list[Any]:
         """What every rank's body returned."""
@@ -105,7 +116,7 @@ def _run(
     except EngineDead as dead:
         end.send(f"EngineDead: {dead}")
     except BaseException:
-        end.send(traceback.format_exc())
+        end.send(Failure(traceback.format_exc()))
         raise
     finally:
         if collective is not None:
