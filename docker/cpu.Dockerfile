@@ -29,7 +29,7 @@ COPY lmi/dist/native lmi/dist/native
 ARG TORCH_LINKS=
 RUN --mount=type=secret,id=ca --mount=type=secret,id=sources \
     if [ -f /run/secrets/sources ]; then . /run/secrets/sources; fi \
-    && export LMI_TORCH_LINKS="${TORCH_LINKS}" UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
+    && export LMI_TORCH_LINKS="${TORCH_LINKS}" LMI_NATIVE_TARGETS=all UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
         UV_COMPILE_BYTECODE=1 UV_COMPILE_BYTECODE_TIMEOUT=900 \
     && python3 tools/setup.py serve
 COPY lmi lmi

@@ -26,14 +26,20 @@ def serve(
 ) -> None:
     """Serve a model until SIGTERM. Exit code 0, 2 (can't be served) or 3 (a build failed).
 
+    Under mpirun, with as many processes as the model has ranks, the first one serves and the others
+    compute with it.
+
     Examples:
 
     lmi serve examples/demo --port 8080
 
     lmi serve --model org/model --set option.max_model_len=4096
     """
+    from lmi.dist.parallel.foreign import follow, is_follower
     from lmi.launch import logs
 
+    if is_follower():
+        raise typer.Exit(follow())
     with told():
         extra = {} if model is None else {"option.model_id": model}
         resolved = resolution(folder, sets, extra)

@@ -6,12 +6,14 @@ shared would have to be cached by each of them; LMI-Dist does not do that.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from lmi.dist.config import DistConfig
 from lmi.dist.cores import available_cores
 from lmi.dist.decoder.config import Unfit, read_decoder_config
+from lmi.dist.parallel.meeting import mpi_place
 
 MOST: Final = 8  # ranks of a job: those of one host
 
@@ -60,7 +62,9 @@ def wanted(config: DistConfig) -> str | None:
     if degree == 1:
         return None
     cores = available_cores()
-    if degree > cores:
+    place = mpi_place(os.environ)
+    # An mpirun that started as many processes has given each a core: this one sees its own only.
+    if degree > cores and (place is None or place.size != degree):
         return f"each rank needs a core, and there are {cores}; expected 1 to {cores}"
     if config.runtime == "generate":
         return "the generate runtime has one rank; expected 1"
