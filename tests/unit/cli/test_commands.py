@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
     made.mkdir()
     (made / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
     (made / "serving.properties").write_text(
-        "option.rolling_batch=lmi-dist\noption.dtype=fp16\noption.enforce_eager=true\n"
+        "option.rolling_batch=lmi-dist\noption.dtype=fp16\noption.swap_space=4\n"
     )
     return made
 
@@ -50,7 +50,8 @@ def test_check_says_what_would_run_and_why(lmi: CliRunner, folder: Path) -> None
     assert "  option.dtype=bf16  (--set option.dtype) -> lmi-dist" in lines
     assert "    overrides fp16  (serving.properties:2)" in lines
     assert any(
-        "option.enforce_eager=true" in line and "captures no graphs" in line for line in lines
+        "option.swap_space=4" in line and "computes a preempted request again" in line
+        for line in lines
     )
 
 
@@ -61,7 +62,7 @@ def test_check_as_json_has_the_same(lmi: CliRunner, folder: Path) -> None:
     assert (told["engine"], told["model"]) == ("lmi-dist", "org/model")
     fates = {setting["option"]: setting["fate"] for setting in told["settings"]}
     assert fates["option.dtype"] == "used"
-    assert fates["option.enforce_eager"] == "advisory"
+    assert fates["option.swap_space"] == "advisory"
 
 
 def test_every_problem_is_a_line_on_stderr_and_the_exit_code_is_2(
@@ -108,9 +109,7 @@ def test_explain_shows_value_origin_and_reader(lmi: CliRunner, folder: Path) -> 
     rows = [" ".join(line.split()) for line in result.stdout.splitlines()]
     assert "option.dtype fp16 serving.properties:2 lmi-dist" in rows
     assert "bf16 OPTION_DTYPE overridden by serving.properties:2" in rows
-    assert any(
-        row.startswith("option.enforce_eager true serving.properties:3 nobody:") for row in rows
-    )
+    assert any(row.startswith("option.swap_space 4 serving.properties:3 nobody:") for row in rows)
     assert not any("max_rolling_batch_size" in row for row in rows)
 
 
