@@ -41,14 +41,17 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> GetReference:
-    made: dict[str, Reference] = {}
+    folders: dict[str, Path] = {}
+    made: dict[tuple[str, int], Reference] = {}
 
     def get(family: str, new_tokens: int = 64) -> Reference:
-        if family not in made:
-            folder = make_model(tmp_path_factory.mktemp(family) / family, family)
-            made[family] = Reference(folder, new_tokens, greedy_answers(folder, new_tokens))
-        assert made[family].new_tokens == new_tokens
-        return made[family]
+        if family not in folders:
+            folders[family] = make_model(tmp_path_factory.mktemp(family) / family, family)
+        key = family, new_tokens
+        if key not in made:
+            folder = folders[family]
+            made[key] = Reference(folder, new_tokens, greedy_answers(folder, new_tokens))
+        return made[key]
 
     return get
 

@@ -95,7 +95,7 @@ class Decoder:
         # After the last attention only the wanted rows matter; of a prompt's chunk there are none.
         if not wanted.numel():
             return residual.new_empty((0, self.facts.vocab_size))
-        if wanted.numel() != ids.numel():
+        if segments.decode_start:  # where all decode, every row is wanted, in order
             rows, residual = rows[wanted], residual[wanted]
         rows = self._add_norm(residual, layer.output(rows), layer.second_norm, epsilon)
         rows = self._add_norm(residual, layer.mlp(rows), layer.next_norm, epsilon)

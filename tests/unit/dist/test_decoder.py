@@ -135,6 +135,19 @@ def test_logprobs_are_those_of_transformers(
     torch.testing.assert_close(found, expected_logprobs(folder), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("budget", [512, 5])
+def test_prompts_side_by_side_have_the_logprobs_that_they_have_alone(
+    tmp_path: Path, serve: Serve, budget: int
+) -> None:
+    config = DistConfig(write(tmp_path, small()), dtype="float32", prefill_tokens=budget)
+    prompts = [IDS, IDS[5:9], IDS[20:22], IDS[3:30]]
+    requests = [CoreRequest(i, prompt, 3, prompt_logprobs=True) for i, prompt in enumerate(prompts)]
+    together = serve(EngineCore(config), requests)
+    for request in requests:
+        alone = serve(EngineCore(config), [request])
+        assert together[request.id] == alone[request.id]
+
+
 def change_weights(folder: Path, change: dict[str, torch.Tensor | None]) -> None:
     path = folder / "model.safetensors"
     tensors = {**load_file(path), **change}
