@@ -203,10 +203,18 @@ class Job:
         """
         until = time.monotonic() + _SILENCE_SECONDS
         while True:
+            dead = [
+                rank
+                for rank, member in enumerate(crew.members)
+                if rank in self._gone or member.is_dead()
+            ]
+            # Only now: what a dead rank said lies in its socket at the latest when it is dead.
+            while selector.get_map() and selector.select(0):
+                self._read(selector, 0)
             spoke = {failed.rank for failed in self._failed}
-            for rank, member in enumerate(crew.members):
-                if rank not in spoke and (rank in self._gone or member.is_dead()):
-                    return rank
+            silent = [rank for rank in dead if rank not in spoke]
+            if silent:
+                return silent[0]
             left = until - time.monotonic()
             if left <= 0 or not selector.get_map():
                 return self._failed[0].rank
