@@ -19,7 +19,7 @@ from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.cuda_graphs import graphed
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
-from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
+from lmi.dist.outcome import cancelled_event, error_event, token_event
 from lmi.dist.plan import Plan, Segment
 from lmi.dist.runner import Runner
 from lmi.dist.runtimes import Progress, load_model
@@ -221,29 +221,16 @@ class EngineCore:
 
     def _take(self, sequence: Sequence, done: int, result: Sampled) -> CoreEvent:
         """Append the token that was sampled after the first `done` tokens of a sequence."""
-        token = result.token
-        if token is None:
+        if result.token is None:
             self._end(sequence, tainted=True)
             error = EngineError("the model gave no finite logits for this request")
             return error_event(sequence, error)
         self._scheduler.computed(sequence, done)
-        tokens = sequence.tokens
-        detail = detail_of(sequence) if len(tokens) == sequence.prompt_len else None
-        tokens.append(token)
+        event = token_event(sequence, result, self._facts.eos_ids)
         self._generated += 1
-        finish = None
-        if token in sequence.end_ids or len(tokens) >= sequence.stop_at:
-            finish = finish_of(sequence, token, self._facts.eos_ids)
+        if event.finish is not None:
             self._end(sequence)
-        return CoreEvent(
-            sequence.request.id,
-            sequence.choice,
-            token,
-            finish,
-            result.logprob,
-            result.top,
-            detail,
-        )
+        return event
 
     def _fail(self, plan: Plan, error: LmiError) -> list[CoreEvent]:
         if not self._alone:

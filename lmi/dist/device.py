@@ -9,6 +9,7 @@ from typing import Final
 import torch
 
 from lmi.dist.config import DistConfig
+from lmi.dist.native.library import processor_flags
 
 # Flags of /proc/cpuinfo that mean: bfloat16 products in hardware. Without one of them bfloat16 is
 # several times slower than float32.
@@ -47,15 +48,7 @@ def dtype_named(name: str | None) -> torch.dtype | None:
 
 def cpu_multiplies_bf16() -> bool:
     """Whether this processor has instructions for bfloat16 products."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    for line in text.splitlines():
-        name, _, flags = line.partition(":")
-        if name.strip().lower() in ("flags", "features"):
-            return not _BF16_FLAGS.isdisjoint(flags.split())
-    return False
+    return not _BF16_FLAGS.isdisjoint(processor_flags())
 
 
 def free_memory(device: torch.device) -> int:

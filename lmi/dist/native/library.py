@@ -139,12 +139,12 @@ _FUNCTIONS: Final = {
 def processor_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:
     """What the processor says it can; empty where the system does not tell."""
     try:
-        lines = cpuinfo.read_text().splitlines()
+        lines = cpuinfo.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return frozenset()
     for line in lines:
         name, _, value = line.partition(":")
-        if name.strip() == "flags":
+        if name.strip().lower() in ("flags", "features"):  # of x86, of ARM
             return frozenset(value.split())
     return frozenset()
 

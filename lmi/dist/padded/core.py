@@ -19,7 +19,7 @@ from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
 from lmi.dist.engine import Progress, silent
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
-from lmi.dist.outcome import cancelled_event, detail_of, error_event, finish_of
+from lmi.dist.outcome import cancelled_event, error_event, token_event
 from lmi.dist.padded.batch import Batch
 from lmi.dist.padded.forming import Former, Together
 from lmi.dist.padded.model import PaddedModel, load
@@ -160,28 +160,16 @@ class PaddedCore:
 
     def _take(self, row: Row, result: Sampled) -> CoreEvent:
         """Append the token that was sampled for a row."""
-        sequence, token = row.sequence, result.token
-        if token is None:
+        sequence = row.sequence
+        if result.token is None:
             self._end(row)
             error = EngineError("the model gave no finite logits for this request")
             return error_event(sequence, error)
-        tokens = sequence.tokens
-        detail = detail_of(sequence) if len(tokens) == sequence.prompt_len else None
-        tokens.append(token)
+        event = token_event(sequence, result, self._model.eos_ids)
         self._generated += 1
-        finish = None
-        if token in sequence.end_ids or len(tokens) >= sequence.stop_at:
-            finish = finish_of(sequence, token, self._model.eos_ids)
+        if event.finish is not None:
             self._end(row)
-        return CoreEvent(
-            sequence.request.id,
-            sequence.choice,
-            token,
-            finish,
-            result.logprob,
-            result.top,
-            detail,
-        )
+        return event
 
     def _fail(self, error: LmiError) -> list[CoreEvent]:
         """End all rows of the batch under way."""
