@@ -1,6 +1,7 @@
 """Types, errors and the engine protocol: what every other package speaks. Standard library only."""
 
-from lmi.core.engine import Engine, EngineInfo, EngineStats
+from lmi.core.call import Call, Head, Route
+from lmi.core.engine import Adapter, AdapterHost, Engine, EngineInfo, EngineStats
 from lmi.core.errors import (
     BadPayload,
     BuildError,
@@ -17,11 +18,24 @@ from lmi.core.errors import (
     Unavailable,
     UnknownAdapter,
 )
-from lmi.core.types import Delta, Finish, GenerationRequest, Sampling, Token, TopToken, Usage
+from lmi.core.function import Function, FunctionInfo, FunctionStats, Piece
+from lmi.core.types import (
+    Delta,
+    Finish,
+    GenerationRequest,
+    Grammar,
+    Sampling,
+    Token,
+    TopToken,
+    Usage,
+)
 
 __all__ = [
+    "Adapter",
+    "AdapterHost",
     "BadPayload",
     "BuildError",
+    "Call",
     "ConfigError",
     "DeadlineExceeded",
     "Delta",
@@ -31,12 +45,19 @@ __all__ = [
     "EngineInfo",
     "EngineStats",
     "Finish",
+    "Function",
+    "FunctionInfo",
+    "FunctionStats",
     "GenerationRequest",
+    "Grammar",
+    "Head",
     "LmiError",
     "ModelError",
     "OutOfMemory",
     "Overloaded",
+    "Piece",
     "RequestError",
+    "Route",
     "Sampling",
     "Token",
     "TooLong",

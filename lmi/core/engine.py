@@ -7,9 +7,11 @@ it. Extra powers (adapters, compiling) are separate small protocols found with i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from lmi.core.types import Delta, GenerationRequest
 
@@ -69,3 +71,29 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Release everything: processes, memory, files. Idempotent; ends what is still live."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adapter:
+    """A LoRA adapter. source: its folder. preload: load it now, not at its first use. pin: never
+    give its place to another."""
+
+    name: str
+    source: Path
+    preload: bool = True
+    pin: bool = False
+
+
+@runtime_checkable
+class AdapterHost(Protocol):
+    """An engine that serves LoRA adapters; called from the engine's one thread, never blocks."""
+
+    def register_adapter(self, adapter: Adapter, /) -> Future[None]:
+        """Register or replace one. The future fails with UnknownAdapter (no adapter there, or one
+        that does not fit the model), BadPayload, or OutOfMemory where no place is left."""
+
+    def unregister_adapter(self, name: str, /) -> Future[None]:
+        """Forget one; live requests with it go on. The future fails with UnknownAdapter."""
+
+    def adapters(self) -> Mapping[str, Adapter]:
+        """The registered ones, by name."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from lmi.core.errors import LmiError
 
@@ -89,6 +89,20 @@ class Delta(NamedTuple):
         return tokens[0].text if len(tokens) == 1 else "".join([token.text for token in tokens])
 
 
+GrammarKind = Literal["json", "regex", "choice", "grammar", "json_object", "structural_tag"]
+
+
+class Grammar(NamedTuple):
+    """What the generated text must match.
+
+    text: for json the schema as JSON, for regex the expression, for choice a JSON list of texts,
+    for grammar EBNF, for structural_tag its description as JSON; empty for json_object.
+    """
+
+    kind: GrammarKind
+    text: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Sampling:
     """How tokens are chosen and when to stop. Greedy by default.
@@ -96,7 +110,10 @@ class Sampling:
     temperature 0 is greedy. top_k 0 and top_p 1 are off. min_p 0 is off. A seeded request gives the
     same tokens whatever else runs beside it. stop: strings; the text is cut before the match unless
     include_stop_text. logprobs: None for no logprobs, 0 for the chosen token's, k for the k most
-    likely as well. best_of candidates are generated and the n best by mean logprob returned.
+    likely as well. prompt_top: with prompt_logprobs, so many of the most likely tokens at each
+    position of the prompt. best_of candidates are generated and the n best by mean logprob
+    returned. grammar, logit_bias (token id and what is added to its logit), allowed_token_ids
+    (empty: all), bad_words: an engine that lacks one of them refuses the request.
     """
 
     max_new_tokens: int = 30
@@ -118,15 +135,21 @@ class Sampling:
     prompt_logprobs: bool = False
     n: int = 1
     best_of: int = 1
+    prompt_top: int = 0
+    grammar: Grammar | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """One request for an engine.
 
-    id: never used twice in a process. prompt: text, or token ids (taken as they are: no special
-    tokens added). truncate_prompt_tokens: keep only that many tokens, from the prompt's end.
-    adapter: a registered LoRA's name.
+    id: never used twice in a process. prompt: text, or token ids (taken as they are).
+    truncate_prompt_tokens: keep only that many tokens, from the prompt's end. adapter: a registered
+    LoRA's name. add_special_tokens: whether a text gets those that the tokenizer adds; a chat
+    template has written its own.
     """
 
     id: int
@@ -134,3 +157,4 @@ class GenerationRequest:
     sampling: Sampling = field(default_factory=Sampling)
     truncate_prompt_tokens: int | None = None
     adapter: str | None = None
+    add_special_tokens: bool = True

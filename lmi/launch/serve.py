@@ -20,13 +20,14 @@ import uvloop
 from lmi import engines, server
 from lmi.config import Resolution
 from lmi.config.spec import ModelSpec
-from lmi.core import ConfigError, Engine, EngineDead
+from lmi.core import ConfigError, EngineDead
 from lmi.launch.bind import bind
 from lmi.launch.heap import give_large_blocks_back
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import Reporter, reporter
 from lmi.schemas import SchemaConfig
-from lmi.session import Session, SessionConfig, State
+from lmi.session import Loaded, Session, SessionConfig, State
+from lmi.text import ChatTemplate
 
 log = logging.getLogger("lmi.start")
 
@@ -65,8 +66,10 @@ async def _serve(
     config: server.ServerConfig,
     listener: socket.socket,
 ) -> None:
-    def load(progress: engines.Progress) -> Engine:
-        return engines.load(bind(spec, environ, progress), progress)
+    def load(progress: engines.Progress) -> Loaded:
+        bound = bind(spec, environ, progress)
+        chat = None if bound.path is None else ChatTemplate.load(bound.path, _template(spec))
+        return Loaded(engines.load(bound, progress), chat)
 
     started = time.monotonic()
     session = Session(session_config(spec), load)
@@ -90,6 +93,11 @@ async def _serve(
         gc.freeze()  # what start-up made stays for good: no collection needs to look at it again
         _say_ready(session, spec, f"http://{config.host}:{await ports}", time.monotonic() - started)
     await serving
+
+
+def _template(spec: ModelSpec) -> str | None:
+    named = spec.options.get("chat_template")
+    return None if named is None else str(named)
 
 
 async def _loaded(session: Session, spec: ModelSpec, phases: Reporter) -> None:

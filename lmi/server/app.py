@@ -22,10 +22,10 @@ from lmi.server.metrics import CONTENT_TYPE, Metrics
 from lmi.server.models import describe, listing
 from lmi.server.openapi import PAGE, document
 from lmi.server.ping import ping
-from lmi.session import Session
+from lmi.session import Served
 
 
-def build_app(sessions: Mapping[str, Session], config: ServerConfig) -> ASGIApp:
+def build_app(sessions: Mapping[str, Served], config: ServerConfig) -> ASGIApp:
     """The server's application. sessions: by model name; their life is the caller's business."""
     return Front(sessions, config)
 
@@ -33,7 +33,7 @@ def build_app(sessions: Mapping[str, Session], config: ServerConfig) -> ASGIApp:
 class Front:
     """Sends a request to the part that answers it."""
 
-    def __init__(self, sessions: Mapping[str, Session], config: ServerConfig) -> None:
+    def __init__(self, sessions: Mapping[str, Served], config: ServerConfig) -> None:
         self._sessions = sessions
         self._config = config
         self._inference = Inference(sessions, config)
@@ -76,7 +76,7 @@ def inference_target(path: str) -> tuple[bool, str | None]:
     return False, None
 
 
-def pages(sessions: Mapping[str, Session], config: ServerConfig) -> FastAPI:
+def pages(sessions: Mapping[str, Served], config: ServerConfig) -> FastAPI:
     """The rest: models, metrics, documents, and JSON for what doesn't exist."""
     app = FastAPI(title="lmi", docs_url=None, redoc_url=None, openapi_url=None)
     metrics = Metrics(sessions)

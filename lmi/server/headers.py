@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from starlette.types import Scope
 
-from lmi.schemas import Ignored
+from lmi.core import Head
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -41,11 +41,9 @@ def reply_headers(headers: Mapping[str, str], request_id_header: str) -> Headers
     return found
 
 
-def ignored_header(ignored: Sequence[Ignored]) -> Headers:
-    """The header that names ignored parameters; none where there are none."""
-    if not ignored:
-        return []
-    return [(b"x-lmi-ignored-parameters", _safe(", ".join(str(each) for each in ignored)))]
+def head_headers(head: Head) -> Headers:
+    """An answer's own headers."""
+    return [(name.encode("ascii"), _safe(value)) for name, value in head.headers]
 
 
 def _safe(text: str) -> bytes:

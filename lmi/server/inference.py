@@ -11,32 +11,28 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, parse_qsl
 
 from starlette.types import Receive, Scope, Send
 
-from lmi.core import LmiError
-from lmi.schemas import ParsedRequest
+from lmi.core import Call, LmiError
 from lmi.server.body import ClientLeft, read_body
 from lmi.server.config import ServerConfig
 from lmi.server.errors import ModelNameNeeded, ModelNotFound, failure
-from lmi.server.headers import ignored_header, read_headers, reply_headers
+from lmi.server.headers import read_headers, reply_headers
 from lmi.server.sink import HttpSink
-from lmi.session import Session
+from lmi.session import Served
 
 log = logging.getLogger("lmi.server")
 access = logging.getLogger("lmi.access")
-
-_MAX_NAMES = 1000  # ignored parameters that are remembered as said; clients invent more
 
 
 class Inference:
     """Serves a generation request for a model by name, or for the only one."""
 
-    def __init__(self, sessions: Mapping[str, Session], config: ServerConfig) -> None:
+    def __init__(self, sessions: Mapping[str, Served], config: ServerConfig) -> None:
         self._sessions = sessions
         self._config = config
-        self._said: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send, model: str | None) -> None:
@@ -56,11 +52,8 @@ class Inference:
             body = await read_body(
                 receive, headers, self._config.max_request_size, self._config.body_timeout
             )
-            parsed = session.parse(body, headers)
+            live = session.accept(Call(_content(scope, body), headers), sink)
             del body
-            self._say_ignored(session, parsed)
-            sink.describe(parsed.content_type, ignored_header(parsed.ignored))
-            live = session.open(parsed, sink)
         except ClientLeft as error:
             self._log(scope, error.code, began)
             return
@@ -79,7 +72,7 @@ class Inference:
                 live.cancel()
                 self._log(scope, ClientLeft.code, began)
 
-    def _session(self, scope: Scope, headers: Mapping[str, str], model: str | None) -> Session:
+    def _session(self, scope: Scope, headers: Mapping[str, str], model: str | None) -> Served:
         if model is None:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             model = query.get("model_name", [headers.get("model_name", "")])[-1]
@@ -91,13 +84,6 @@ class Inference:
         if session is None:
             raise ModelNotFound(f"Model not found: {model}")
         return session
-
-    def _say_ignored(self, session: Session, parsed: ParsedRequest) -> None:
-        """Each ignored name once in the log; every reply's header has its own."""
-        for each in parsed.ignored:
-            if each.name not in self._said and len(self._said) < _MAX_NAMES:
-                self._said.add(each.name)
-                log.warning("%s: ignored request parameter %s", session.config.model, each)
 
     def _log(self, scope: Scope, status: int, began: float) -> None:
         if self._config.access_log:
@@ -111,3 +97,10 @@ class Inference:
                 status,
                 1000 * (time.monotonic() - began),
             )
+
+
+def _content(scope: Scope, body: bytes) -> tuple[tuple[str | None, bytes], ...]:
+    """The items of a request: the query's parameters, then the body."""
+    query = scope["query_string"].decode("latin-1")
+    pairs = parse_qsl(query, keep_blank_values=True) if query else []
+    return (*((name, value.encode()) for name, value in pairs), ("data", body))

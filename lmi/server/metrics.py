@@ -14,7 +14,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
-from lmi.session import Histogram, Session
+from lmi.session import Histogram, Served
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -42,7 +42,7 @@ _GAUGES = {
 class Metrics(Collector):
     """Reads the sessions when asked; a registry of its own, so that servers don't share numbers."""
 
-    def __init__(self, sessions: Mapping[str, Session]) -> None:
+    def __init__(self, sessions: Mapping[str, Served]) -> None:
         self._sessions = sessions
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -93,7 +93,7 @@ class Metrics(Collector):
         for attribute, (name, text) in _GAUGES.items():
             gauge = GaugeMetricFamily(name, text, labels=_LABELS)
             for model, session in self._sessions.items():
-                gauge.add_metric([model], getattr(session.stats(), attribute))
+                gauge.add_metric([model], getattr(session.stats(), attribute, 0))
             yield gauge
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from lmi.core import EngineStats, FunctionInfo
 from lmi.server.errors import ModelNotFound
 from lmi.server.ping import STATUS
-from lmi.session import Session, State
+from lmi.session import Served, State
 
 
-def listing(sessions: Mapping[str, Session]) -> dict[str, object]:
+def listing(sessions: Mapping[str, Served]) -> dict[str, object]:
     """The reference's list of models; all fit on one page."""
     return {
         "models": [
@@ -19,7 +20,7 @@ def listing(sessions: Mapping[str, Session]) -> dict[str, object]:
     }
 
 
-def describe(sessions: Mapping[str, Session], name: str) -> list[dict[str, object]]:
+def describe(sessions: Mapping[str, Served], name: str) -> list[dict[str, object]]:
     """The reference's description of one model, with the engine's facts; raises ModelNotFound."""
     session = sessions.get(name)
     if session is None:
@@ -30,7 +31,7 @@ def describe(sessions: Mapping[str, Session], name: str) -> list[dict[str, objec
         "modelName": name,
         "modelUrl": name,
         "batchSize": 1,
-        "queueSize": session.config.max_queue,
+        "queueSize": session.max_queue,
         "requestInQueue": stats.waiting,
         "status": STATUS[health.state],
         "loadedAtStartup": True,
@@ -45,9 +46,17 @@ def describe(sessions: Mapping[str, Session], name: str) -> list[dict[str, objec
         "state": str(health.state),
         "reason": health.reason,
         "running": stats.running,
-        "kvBlocks": {"used": stats.kv_blocks_used, "total": stats.kv_blocks_total},
     }
-    if info is not None:
+    if isinstance(stats, EngineStats):
+        model["kvBlocks"] = {"used": stats.kv_blocks_used, "total": stats.kv_blocks_total}
+    if isinstance(info, FunctionInfo):
+        model["function"] = {
+            "name": info.name,
+            "workers": info.workers,
+            "concurrency": info.concurrency,
+            "details": dict(info.details),
+        }
+    elif info is not None:
         model["engine"] = {
             "name": info.engine,
             "model": info.model,

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from lmi.schemas import LmiBody
-from lmi.session import Session
+from lmi.session import Served
 
 _ERRORS = {
     "404": "no such model",
@@ -23,7 +23,7 @@ _ERRORS = {
 }
 
 
-def document(sessions: Mapping[str, Session]) -> dict[str, Any]:
+def document(sessions: Mapping[str, Served]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server with these models."""
     _, schemas = models_json_schema(
         [(LmiBody, "validation")], ref_template="#/components/schemas/{model}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from lmi.server.errors import pretty
-from lmi.session import Session, State
+from lmi.session import Served, State
 
 # The reference's words for a model's status.
 STATUS = {
@@ -18,7 +18,7 @@ STATUS = {
 }
 
 
-def ping(sessions: Mapping[str, Session]) -> tuple[int, bytes]:
+def ping(sessions: Mapping[str, Served]) -> tuple[int, bytes]:
     """Status and body: 200 when every model is ready, 500 when one will never be, else 503."""
     found: dict[str, dict[str, str]] = {}
     status = 200

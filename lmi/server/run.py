@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from lmi.server.config import ServerConfig
 from lmi.server.protocol import bounded
-from lmi.session import Session
+from lmi.session import Served
 
 log = logging.getLogger("lmi.server")
 
@@ -61,7 +61,7 @@ def bind(config: ServerConfig) -> socket.socket:
 async def serve(
     app: ASGIApp,
     config: ServerConfig,
-    sessions: Mapping[str, Session],
+    sessions: Mapping[str, Served],
     listener: socket.socket,
     *,
     listening: Callable[[int], None] = lambda port: None,
@@ -114,6 +114,6 @@ async def serve(
         await asyncio.gather(*(session.close() for session in sessions.values()))
 
 
-async def _drain(sessions: Mapping[str, Session], grace: float, server: _Uvicorn) -> None:
+async def _drain(sessions: Mapping[str, Served], grace: float, server: _Uvicorn) -> None:
     await asyncio.gather(*(session.drain(grace) for session in sessions.values()))
     server.should_exit = True

@@ -17,18 +17,18 @@ from typing import Any
 
 from starlette.types import Message, Send
 
-from lmi.core import LmiError
+from lmi.core import Head, LmiError
 from lmi.server.errors import Failure
-from lmi.server.headers import Headers
+from lmi.server.headers import Headers, head_headers
 
 
 class HttpSink:
     """One answer. `write` and `fail` come from the session, on the event loop's thread."""
 
     __slots__ = (
-        "_content_type",
         "_ended",
         "_failure",
+        "_head",
         "_headers",
         "_queue",
         "_send",
@@ -49,7 +49,7 @@ class HttpSink:
         """ended: called once, when the last byte was handed over. tasks: keeps suspended sends."""
         self._send = send
         self._headers = headers
-        self._content_type = b"application/json"
+        self._head = Head()
         self._failure = failure
         self._ended = ended
         self._tasks = tasks
@@ -58,28 +58,28 @@ class HttpSink:
         self._sending: asyncio.Task[None] | None = None
         self.status = 0
 
-    def describe(self, content_type: str, headers: Headers) -> None:
-        """What the answer will be, once the request is understood; before the first write."""
-        self._content_type = content_type.encode()
-        self._headers = self._headers + headers
+    def describe(self, head: Head) -> None:
+        self._head = head
 
     def write(self, data: bytes, last: bool) -> None:
         if not self._started:
-            self._start(200, self._content_type, [], len(data) if last else None)
+            head = self._head
+            self._start(head.status, head_headers(head), len(data) if last else None)
         self._put({"type": "http.response.body", "body": data, "more_body": not last})
         if last:
             self._ended()
 
     def fail(self, error: LmiError) -> None:
         found = self._failure(error)
-        self._start(found.status, b"application/json", found.headers, len(found.body))
+        json = (b"content-type", b"application/json")
+        self._start(found.status, [json, *found.headers], len(found.body))
         self._put({"type": "http.response.body", "body": found.body, "more_body": False})
         self._ended()
 
-    def _start(self, status: int, content_type: bytes, more: Headers, length: int | None) -> None:
+    def _start(self, status: int, own: Headers, length: int | None) -> None:
         self._started = True
         self.status = status
-        headers = [(b"content-type", content_type), *self._headers, *more]
+        headers = [*own, *self._headers]
         if length is not None:
             headers.append((b"content-length", str(length).encode()))
         self._put({"type": "http.response.start", "status": status, "headers": headers})

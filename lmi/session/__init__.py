@@ -2,7 +2,7 @@
 
     session = Session(config, load)
     session.start()                      loads in a thread; `await session.ready()`
-    session.open(parsed, sink) -> Live   the sink gets the answer's bytes, from the event loop
+    session.accept(call, sink) -> Live   the sink gets the answer's bytes, from the event loop
     live.cancel()                        the client left
     await session.drain(grace)           before the process ends
 
@@ -11,18 +11,22 @@ each; `collect` and `stream` are for callers that would rather await.
 """
 
 from lmi.session.awaitable import collect, stream
-from lmi.session.config import Progress, SessionConfig
+from lmi.session.config import Loaded, Progress, SessionConfig
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Histogram, Measures
+from lmi.session.served import Accepted, Served
 from lmi.session.session import Session
 from lmi.session.states import Health, State
 
 __all__ = [
+    "Accepted",
     "Health",
     "Histogram",
     "Live",
+    "Loaded",
     "Measures",
     "Progress",
+    "Served",
     "Session",
     "SessionConfig",
     "Sink",

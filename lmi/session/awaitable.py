@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from lmi.core import LmiError
+from lmi.core import Head, LmiError
 from lmi.session.live import Live, Sink
 
 
@@ -14,6 +14,9 @@ class _Queue:
 
     def __init__(self) -> None:
         self._chunks: asyncio.Queue[tuple[bytes, bool, LmiError | None]] = asyncio.Queue()
+
+    def describe(self, head: Head) -> None:
+        """Its reader wants the bytes alone."""
 
     def write(self, data: bytes, last: bool) -> None:
         self._chunks.put_nowait((data, last, None))

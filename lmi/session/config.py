@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from lmi.core import Engine
 from lmi.schemas import SchemaConfig
+from lmi.text import ChatTemplate
 
 # Reports (phase, done, total) from any thread; a total of 0 means that the end is not known.
 Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What comes of loading a model. chat: its chat template, None where it has none."""
+
+    engine: Engine
+    chat: ChatTemplate | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from lmi.core import Delta, EngineError, LmiError
+from lmi.core import Delta, EngineError, Head, LmiError
 from lmi.schemas import Reply
 from lmi.session.measures import Measures
 
@@ -17,9 +17,11 @@ log = logging.getLogger("lmi.session")
 class Sink(Protocol):
     """Where an answer goes. Called on the session's thread; must return at once.
 
-    Any number of writes, the last one with `last`; or one `fail` in place of the first write.
+    `describe` once, before the first write; then any number of writes, the last one with `last`; or
+    one `fail` in place of the first write, which no `describe` needs to precede.
     """
 
+    def describe(self, head: Head, /) -> None: ...
     def write(self, data: bytes, last: bool, /) -> None: ...
     def fail(self, error: LmiError, /) -> None: ...
 

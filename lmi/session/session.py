@@ -15,17 +15,18 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import orjson
 
-from lmi.core import Engine, EngineDead, EngineInfo, EngineStats, LmiError, Unavailable
+from lmi.core import Call, EngineDead, EngineInfo, EngineStats, Head, LmiError, Route, Unavailable
 from lmi.schemas import ParsedRequest, parse
 from lmi.session.admission import DrainRate, admit
 from lmi.session.awaitable import collect
-from lmi.session.config import Progress, SessionConfig
+from lmi.session.config import Loaded, Progress, SessionConfig
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Measures
 from lmi.session.pump import Pump
 from lmi.session.retired import Retired
 from lmi.session.states import Health, State
 from lmi.session.threads import in_thread
+from lmi.text import ChatTemplate
 
 log = logging.getLogger("lmi.session")
 
@@ -35,14 +36,16 @@ _ids = itertools.count(1)
 _TICK = 1.0  # seconds between looks at the engine's progress and the queue's drain rate
 _RETRY_LOADING = 5.0  # seconds; loading takes longer, but a load balancer asks often anyway
 
-Load = Callable[[Progress], Engine]
+Load = Callable[[Progress], Loaded]
+
+_MAX_NAMES = 1000  # ignored parameters that are remembered as said; clients invent more
 
 
 class Session:
     """One model. Made and used on a running event loop."""
 
     def __init__(self, config: SessionConfig, load: Load) -> None:
-        """load: makes the engine; called in a worker thread, again for every restart."""
+        """load: loads the model; called in a worker thread, again for every restart."""
         self.config = config
         self.measures = Measures()
         self._load = load
@@ -50,6 +53,8 @@ class Session:
         self._reason = "not started"
         self._failure: LmiError | None = None
         self._pump: Pump | None = None
+        self._chat: ChatTemplate | None = None
+        self._said: set[str] = set()
         self._lives: set[Live] = set()
         self._settled = asyncio.Event()  # loaded, or known never to be
         self._idle = asyncio.Event()
@@ -78,6 +83,16 @@ class Session:
         if self._state not in (State.READY, State.RESTARTING):
             raise self._unavailable()
 
+    @property
+    def name(self) -> str:
+        """The model's name in paths and metrics."""
+        return self.config.model
+
+    @property
+    def max_queue(self) -> int:
+        """Requests that may wait beyond those that run."""
+        return self.config.max_queue
+
     def health(self) -> Health:
         """The state now, with a phase or a reason for people."""
         return Health(self._state, self._reason)
@@ -96,9 +111,28 @@ class Session:
         """Requests that were accepted and have not ended."""
         return len(self._lives)
 
-    def parse(self, body: bytes, headers: Mapping[str, str]) -> ParsedRequest:
+    def accept(self, call: Call, sink: Sink, /) -> Live:
+        """Read a request, describe its answer to the sink and open it; raises as these do."""
+        parsed = self.parse(call.body, call.properties, call.route)
+        headers = [("content-type", parsed.content_type)]
+        if parsed.ignored:
+            self._say_ignored(parsed)
+            headers.append(("x-lmi-ignored-parameters", ", ".join(map(str, parsed.ignored))))
+        sink.describe(Head(headers=tuple(headers)))
+        return self.open(parsed, sink)
+
+    def parse(
+        self, body: bytes, headers: Mapping[str, str], route: Route = Route.INVOCATIONS
+    ) -> ParsedRequest:
         """Read a body in this model's dialect; raises BadPayload. headers: lower-case names."""
         return parse(body, headers, self.config.schema)
+
+    def _say_ignored(self, parsed: ParsedRequest) -> None:
+        """Each ignored name once in the log; every reply's header has its own."""
+        for each in parsed.ignored:
+            if each.name not in self._said and len(self._said) < _MAX_NAMES:
+                self._said.add(each.name)
+                log.warning("%s: ignored request parameter %s", self.config.model, each)
 
     def open(self, parsed: ParsedRequest, sink: Sink) -> Live:
         """Accept a request, or raise RequestError: then the sink is never called.
@@ -189,9 +223,11 @@ class Session:
 
     async def _bring_up(self) -> None:
         """Load an engine, try it, and be ready."""
-        engine = await in_thread(lambda: self._load(self._report), unwanted=lambda it: it.close())
-        pump = Pump(engine, self._died)
-        self._pump = pump
+        loaded = await in_thread(
+            lambda: self._load(self._report), unwanted=lambda it: it.engine.close()
+        )
+        pump = Pump(loaded.engine, self._died)
+        self._pump, self._chat = pump, loaded.chat
         try:
             await self._try(pump)
         except LmiError:

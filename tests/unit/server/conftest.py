@@ -14,7 +14,7 @@ from lmi.core import Engine
 from lmi.engines.echo import EchoConfig, EchoEngine
 from lmi.schemas import SchemaConfig
 from lmi.server import ServerConfig, bind, build_app, serve
-from lmi.session import Progress, Session, SessionConfig
+from lmi.session import Loaded, Progress, Session, SessionConfig
 
 SLOW_ECHO = EchoConfig(token_seconds=0.005)
 
@@ -53,9 +53,9 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 def _session(plan: Plan) -> tuple[Session, list[Engine]]:
     engines: list[Engine] = []
 
-    def load(progress: Progress) -> Engine:
+    def load(progress: Progress) -> Loaded:
         engines.append(plan.make())
-        return engines[-1]
+        return Loaded(engines[-1])
 
     return Session(plan.session, load), engines
 

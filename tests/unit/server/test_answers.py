@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmi.core import Engine, GenerationRequest, ModelError, OutOfMemory, UnknownAdapter
+from lmi.core import Engine, GenerationRequest, Head, ModelError, OutOfMemory, UnknownAdapter
 from lmi.engines.echo import EchoConfig
-from lmi.schemas import Ignored
 from lmi.server import ServerConfig, build_app
-from lmi.server.headers import ignored_header, reply_headers
+from lmi.server.headers import head_headers, reply_headers
 from lmi.server.metrics import Metrics
 from lmi.session import SessionConfig
 from tests.support.engines.poisonable import POISON, Poisonable
@@ -228,6 +227,9 @@ async def test_a_full_queue_answers_with_retry_after(throttle: int, expected: in
 
 
 class _Nothing:
+    def describe(self, head: Head) -> None:
+        pass
+
     def write(self, data: bytes, last: bool) -> None:
         pass
 
@@ -338,7 +340,7 @@ def test_no_text_from_outside_can_break_a_header(value: str, name: str) -> None:
     headers = reply_headers(
         {"x-request-id": value, "x-amzn-sagemaker-custom-attributes": value}, "x-request-id"
     )
-    headers += ignored_header([Ignored(name, nearest=value)])
+    headers += head_headers(Head(headers=(("x-lmi-ignored-parameters", f"{name} ({value}?)"),)))
     for _, shown in headers:
         assert all(0x20 <= byte <= 0x7E for byte in shown)
 

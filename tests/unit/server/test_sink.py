@@ -8,7 +8,7 @@ import random
 import pytest
 from starlette.types import Message
 
-from lmi.core import EngineError, LmiError
+from lmi.core import EngineError, Head, LmiError
 from lmi.server import ServerConfig
 from lmi.server.errors import Failure, failure
 from lmi.server.sink import HttpSink
@@ -110,13 +110,12 @@ async def test_what_waits_behind_a_stalled_send_leaves_as_one() -> None:
 async def test_a_failure_is_a_whole_answer_of_its_own() -> None:
     connection, tasks, ends = Connection(), set[asyncio.Task[None]](), list[int]()
     sink = sink_of(connection, tasks, ends)
-    sink.describe("application/jsonlines", [(b"x-a", b"b")])
+    sink.describe(Head(headers=(("content-type", "application/jsonlines"), ("x-a", "b"))))
     sink.fail(EngineError("out of luck"))
     start, body = connection.sent
     assert start["status"] == sink.status == 424
     assert dict(start["headers"]) == {
         b"content-type": b"application/json",
-        b"x-a": b"b",
         b"content-length": str(len(body["body"])).encode(),
     }
     assert body["body"] == b'{"code":424,"error":"out of luck"}'

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from lmi.core import Engine, LmiError
+from lmi.core import Head, LmiError
 from lmi.schemas import ParsedRequest
-from lmi.session import Progress, Session, SessionConfig
+from lmi.session import Loaded, Progress, Session, SessionConfig
 from tests.support.scripted import ScriptedEngine
 
 QUICK = SessionConfig("m", restart_backoff=0.001, predict_timeout=30.0)
@@ -31,6 +31,9 @@ class Kept:
         self.error: LmiError | None = None
         self.ends = 0
         self.ended = asyncio.Event()
+
+    def describe(self, head: Head) -> None:
+        self.head = head
 
     def write(self, data: bytes, last: bool) -> None:
         assert not self.ends
@@ -61,13 +64,13 @@ class Engines:
         self.made: list[ScriptedEngine] = []
         self.before: Callable[[], None] = lambda: None
 
-    def load(self, progress: Progress) -> Engine:
+    def load(self, progress: Progress) -> Loaded:
         progress("loading", 1, 4)
         self.before()
         engine = ScriptedEngine(**self.options)
         engine.answer_first = "warm"
         self.made.append(engine)
-        return engine
+        return Loaded(engine)
 
     @property
     def engine(self) -> ScriptedEngine:

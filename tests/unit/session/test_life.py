@@ -15,7 +15,7 @@ from lmi.core import (
     OutOfMemory,
     Unavailable,
 )
-from lmi.session import Session, SessionConfig, State
+from lmi.session import Loaded, Session, SessionConfig, State
 from lmi.session.admission import DrainRate
 from tests.support.scripted import ScriptedEngine
 from tests.unit.session.conftest import QUICK, Engines, Kept, Started, request, until
@@ -49,7 +49,7 @@ async def test_nothing_is_ready_before_a_real_token_came_out() -> None:
 
 @pytest.mark.parametrize("error", [ModelError("config.json is missing"), OutOfMemory("5 GiB")])
 async def test_a_model_that_cannot_be_loaded_is_a_failure_with_its_reason(error: LmiError) -> None:
-    def load(progress: object) -> ScriptedEngine:
+    def load(progress: object) -> Loaded:
         raise error
 
     session = Session(QUICK, load)
@@ -67,7 +67,7 @@ async def test_a_model_that_cannot_be_loaded_is_a_failure_with_its_reason(error:
 async def test_a_fault_in_loading_is_a_failure_and_not_a_hang(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    def load(progress: object) -> ScriptedEngine:
+    def load(progress: object) -> Loaded:
         raise ZeroDivisionError("a bug")
 
     session = Session(QUICK, load)
@@ -91,9 +91,9 @@ async def test_an_engine_that_cannot_bring_one_token_is_not_ready(answer: str) -
 
     made: list[Mute] = []
 
-    def load(progress: object) -> Mute:
+    def load(progress: object) -> Loaded:
         made.append(Mute())
-        return made[-1]
+        return Loaded(made[-1])
 
     session = Session(SessionConfig("m", predict_timeout=0.05), load)
     session.start()

@@ -19,7 +19,7 @@ from lmi.core import (
     Usage,
 )
 from lmi.engines.echo import EchoConfig
-from lmi.session import Live, Session, SessionConfig, collect, stream
+from lmi.session import Live, Loaded, Session, SessionConfig, collect, stream
 from tests.support.engines.burst import BurstEngine
 from tests.support.scripted import script, token
 from tests.unit.session.conftest import QUICK, Kept, Started, request, until
@@ -288,9 +288,9 @@ async def test_under_a_bursty_engine_everybody_gets_exactly_the_own_answer() -> 
     rng = random.Random(3)
     made: list[BurstEngine] = []
 
-    def load(progress: object) -> BurstEngine:
+    def load(progress: object) -> Loaded:
         made.append(BurstEngine(EchoConfig(max_batch=8), seed=3))
-        return made[-1]
+        return Loaded(made[-1])
 
     session = Session(QUICK, load)
     session.start()
