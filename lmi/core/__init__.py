@@ -20,6 +20,7 @@ from lmi.core.errors import (
 )
 from lmi.core.function import Function, FunctionInfo, FunctionStats, Piece
 from lmi.core.types import (
+    OPTIONAL,
     Delta,
     Finish,
     GenerationRequest,
@@ -31,6 +32,7 @@ from lmi.core.types import (
 )
 
 __all__ = [
+    "OPTIONAL",
     "Adapter",
     "AdapterHost",
     "BadPayload",

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from lmi.core.errors import LmiError
 
@@ -140,6 +140,10 @@ class Sampling:
     logit_bias: tuple[tuple[int, float], ...] = ()
     allowed_token_ids: tuple[int, ...] = ()
     bad_words: tuple[str, ...] = ()
+
+
+OPTIONAL: Final = ("prompt_top", "grammar", "logit_bias", "allowed_token_ids", "bad_words")
+"""The fields of `Sampling` that an engine may lack; set all the same, they are refused by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,14 @@ def _check_counts(request: CoreRequest, vocab_size: int) -> None:
             f"{len(request.stop_token_ids)} stop_token_ids: expected at most {MAX_STOP_IDS}",
             field="stop_token_ids",
         )
-    for token in request.stop_token_ids:
-        _within("stop_token_ids", token, 0, vocab_size - 1)
+    _within("prompt_top", request.prompt_top, 0, min(MAX_LOGPROBS, vocab_size))
+    for field, ids in (
+        ("stop_token_ids", request.stop_token_ids),
+        ("allowed_token_ids", request.allowed_token_ids),
+        ("logit_bias", [token for token, _ in request.logit_bias]),
+    ):
+        for token in ids:
+            _within(field, token, 0, vocab_size - 1)
 
 
 def _check_sampling(request: CoreRequest) -> None:
@@ -64,6 +70,8 @@ def _check_sampling(request: CoreRequest) -> None:
     _number("repetition_penalty", request.repetition_penalty, low=0.0, low_allowed=False)
     _number("presence_penalty", request.presence_penalty)
     _number("frequency_penalty", request.frequency_penalty)
+    for _, bias in request.logit_bias:
+        _number("logit_bias", bias)
 
 
 def _within(field: str, value: int, low: int, high: int | None) -> None:

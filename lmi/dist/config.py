@@ -99,6 +99,16 @@ class DistConfig:
         if self.kv_blocks is not None and self.kv_cache_bytes is not None:
             raise self.error("kv_blocks", "set either kv_blocks or kv_cache_bytes, not both")
 
+    @property
+    def name(self) -> str:
+        """The library's, as it is called in errors."""
+        return "LMI-Dist"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The folder that the front half reads it from."""
+        return self.model
+
     def error(self, name: str, want: str) -> ConfigError:
         """The error that says what is wrong with the field `name`."""
         assert name in {field.name for field in fields(self)}

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import count
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from lmi.core import (
+    Adapter,
     Delta,
     EngineDead,
     EngineError,
@@ -56,6 +57,17 @@ class Core(Protocol):
 
     def close(self) -> None:
         """Release everything. Idempotent."""
+
+
+@runtime_checkable
+class AdapterCore(Protocol):
+    """A core that serves adapters too. Both may read files, so neither is quick."""
+
+    def register_adapter(self, adapter: Adapter, /) -> None:
+        """Register or replace one. Raises UnknownAdapter, BadPayload or OutOfMemory."""
+
+    def unregister_adapter(self, name: str, /) -> None:
+        """Forget one. Raises UnknownAdapter."""
 
 
 def silent(phase: str, done: int, total: int) -> None:

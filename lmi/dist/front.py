@@ -1,7 +1,9 @@
-"""The front half of LMI-Dist: requests with text become core requests, core events become deltas.
+"""The front half of an engine with a core: requests with text become core requests, core events
+become deltas.
 
 It runs in the caller's process, off the core's critical path, wherever the core lives: `Engine` has
-it in the same process, `ProcessEngine` in another.
+it in the same process, `ProcessEngine` in another. What a core can't do is refused here, so that
+nothing that a client asked for is ignored.
 """
 
 from __future__ import annotations
@@ -10,6 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from lmi.core import (
+    OPTIONAL,
+    Adapter,
     BadPayload,
     Delta,
     EngineError,
@@ -29,11 +33,19 @@ _SEEDS: Final = range(-(2**63), 2**64)
 
 
 class Front:
-    """The live requests of one core."""
+    """The live requests of one core.
 
-    def __init__(self, tokenizer: Tokenizer, info: EngineInfo) -> None:
+    honours: those of `lmi.core.OPTIONAL` that it takes. adapters: those that are registered now; the
+    engine keeps it true.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, info: EngineInfo, honours: frozenset[str] = frozenset()
+    ) -> None:
+        self.adapters: dict[str, Adapter] = {}
         self._tokenizer = tokenizer
         self._info = info
+        self._lacks = [name for name in OPTIONAL if name not in honours]
         self._live: dict[int, Live] = {}
 
     def __len__(self) -> int:
@@ -46,11 +58,15 @@ class Front:
         """Make a request live, and say it in the core's terms. Raises RequestError."""
         if request.id in self._live:
             raise EngineError(f"request id {request.id} is in use")
-        if request.adapter is not None:
+        if request.adapter is not None and request.adapter not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
             raise UnknownAdapter(
-                f"adapter {request.adapter!r} is not registered: this engine has none",
+                f"adapter {request.adapter!r} is not registered; registered: {known}",
                 field="adapter",
             )
+        for name in self._lacks:
+            if getattr(request.sampling, name):
+                raise BadPayload(f"{name}: {self._info.engine} has nothing like it", field=name)
         core_request = _core_request(request, self._prompt(request))
         admission.check(
             core_request,
@@ -92,7 +108,9 @@ class Front:
         prompt = request.prompt
         if isinstance(prompt, str):
             _check_text(prompt)
-            prompt = tuple(self._tokenizer.encode(prompt))
+            prompt = tuple(
+                self._tokenizer.encode(prompt, add_special_tokens=request.add_special_tokens)
+            )
         keep = request.truncate_prompt_tokens
         if keep is None:
             return prompt
@@ -136,6 +154,12 @@ def _core_request(request: GenerationRequest, prompt: Sequence[int]) -> CoreRequ
         logprobs=_logprobs(sampling),
         prompt_logprobs=sampling.prompt_logprobs,
         choices=max(sampling.n, sampling.best_of),
+        prompt_top=sampling.prompt_top if sampling.prompt_logprobs else 0,
+        grammar=sampling.grammar,
+        logit_bias=sampling.logit_bias,
+        allowed_token_ids=sampling.allowed_token_ids,
+        bad_words=sampling.bad_words,
+        adapter=request.adapter,
     )
 
 

@@ -92,8 +92,9 @@ class Job:
     the job is over.
     """
 
-    def __init__(self, start: Start, size: int, launcher: Launcher) -> None:
-        """Start `size` ranks. Of `start` the place is filled in here."""
+    def __init__(self, start: Start, size: int, launcher: Launcher, name: str) -> None:
+        """Start `size` ranks. Of `start` the place is filled in here. name: the library's."""
+        self.name = name
         self.wake: Callable[[], None] = _nobody
         self.last_heard = time.monotonic()
         self._started = Event()  # or it could not be
@@ -101,7 +102,7 @@ class Job:
         self._closing = False
         self._gone: list[int] = []  # ranks whose sockets have ended
         self._failed: list[Failed] = []  # the ranks' own last words
-        self._last_words = "LMI-Dist's worker is gone"
+        self._last_words = f"{name}'s worker is gone"
         self._messages: SimpleQueue[FromWorker | None] = SimpleQueue()  # None: over
         self._folder = JobFolder() if size > 1 else None
         self._links = [_Link(rank) for rank in range(size)]
@@ -168,7 +169,7 @@ class Job:
                 theirs = [handed_over.enter_context(link.theirs) for link in self._links]
                 self._crew = launcher.launch(theirs, worker_environment(os.environ))
         except (OSError, EngineDead) as error:
-            self._last_words = f"LMI-Dist's worker could not be started: {error}"
+            self._last_words = f"{self.name}'s worker could not be started: {error}"
         self._started.set()
         if self._crew is not None:
             with selectors.DefaultSelector() as selector:
@@ -248,10 +249,10 @@ class Job:
         """How a rank ended, for a person."""
         member = crew.members[rank]
         member.wait(_EXIT_CODE_SECONDS)
-        name = "worker" if len(self._links) == 1 else f"rank {rank} of {len(self._links)}"
+        which = "worker" if len(self._links) == 1 else f"rank {rank} of {len(self._links)}"
         words = [str(failed.exception()) for failed in self._failed if failed.rank == rank]
         fate = member.end() or ("failed" if words else "is gone")
-        return ": ".join([f"LMI-Dist's {name} (process {member.pid}) {fate}", *words])
+        return ": ".join([f"{self.name}'s {which} (process {member.pid}) {fate}", *words])
 
 
 def _nobody() -> None:

@@ -7,9 +7,10 @@ show nothing until all its candidates are over, since only then the best are kno
 from __future__ import annotations
 
 from enum import Enum
+from itertools import repeat
 from typing import Final, Protocol
 
-from lmi.core import Delta, Finish, GenerationRequest, LmiError, Token, Usage
+from lmi.core import Delta, Finish, GenerationRequest, LmiError, Token, TopToken, Usage
 from lmi.dist.choice import Choice
 from lmi.dist.messages import CoreDetail, CoreEvent
 from lmi.text import StopStrings, Tokenizer
@@ -161,12 +162,18 @@ class Ranked:
 
 
 def _prompt(detail: CoreDetail, tokenizer: Tokenizer) -> tuple[Token, ...]:
+    text, special = tokenizer.text, tokenizer.special_ids
+    ranked = detail.prompt_top or repeat(())
     return tuple(
         [
             Token(
-                token_id, tokenizer.text(token_id), logprob, (), token_id in tokenizer.special_ids
+                token_id,
+                text(token_id),
+                logprob,
+                tuple([TopToken(other, text(other), score) for other, score in top]),
+                token_id in special,
             )
-            for token_id, logprob in detail.prompt
+            for (token_id, logprob), top in zip(detail.prompt, ranked, strict=False)
         ]
     )
 

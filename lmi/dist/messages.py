@@ -15,16 +15,26 @@ from lmi.core import (
     BadPayload,
     EngineError,
     Finish,
+    Grammar,
     LmiError,
     ModelError,
     OutOfMemory,
     RequestError,
     TooLong,
+    UnknownAdapter,
 )
 
 _ERRORS: Final[dict[str, type[LmiError]]] = {
     kind.__name__: kind
-    for kind in (EngineError, OutOfMemory, RequestError, BadPayload, TooLong, ModelError)
+    for kind in (
+        EngineError,
+        OutOfMemory,
+        RequestError,
+        BadPayload,
+        TooLong,
+        UnknownAdapter,
+        ModelError,
+    )
 }
 
 
@@ -35,7 +45,7 @@ class CoreRequest(Struct, frozen=True, array_like=True, gc=False):
     n and best_of). stop_token_ids end a choice with STOP, the model's own end tokens with EOS; with
     ignore_eos the latter are tokens like any other. While fewer than min_new_tokens exist, neither
     kind can be chosen. logprobs: None for none, 0 for the chosen token's, k for the k most likely
-    as well.
+    as well. From prompt_top on: only for a core that says it honours them (`HONOURED`).
     """
 
     id: int
@@ -55,6 +65,12 @@ class CoreRequest(Struct, frozen=True, array_like=True, gc=False):
     logprobs: int | None = None
     prompt_logprobs: bool = False
     choices: int = 1
+    prompt_top: int = 0
+    grammar: Grammar | None = None
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    allowed_token_ids: tuple[int, ...] = ()
+    bad_words: tuple[str, ...] = ()
+    adapter: str | None = None
 
 
 class CoreError(Struct, frozen=True, array_like=True, gc=False):
@@ -86,12 +102,14 @@ class CoreDetail(Struct, frozen=True, array_like=True, gc=False):
     prompt: (id, logprob) of each prompt token, the first with None, on the first event with a token
     of choice 0 of a request with prompt_logprobs. cached_tokens: prompt tokens whose KV was found
     in the prefix cache, on the first event of a choice. error: set if and only if the event's
-    finish is ERROR.
+    finish is ERROR. prompt_top: beside prompt, (id, logprob) of the `CoreRequest.prompt_top` most
+    likely tokens at each place, best first, none at the first.
     """
 
     prompt: tuple[tuple[int, float | None], ...] = ()
     cached_tokens: int = 0
     error: CoreError | None = None
+    prompt_top: tuple[tuple[tuple[int, float], ...], ...] = ()
 
 
 class CoreEvent(Struct, frozen=True, array_like=True, gc=False):

@@ -1,4 +1,4 @@
-"""LMI-Dist in a process of its own: an `lmi.core.Engine` for servers.
+"""A core, LMI-Dist's or another library's, in a process of its own: an `Engine` for servers.
 
 The caller's process keeps the front half (tokenizer, text, stop strings); the worker has the model.
 They exchange one frame per step. A worker that dies is noticed at once, whatever it was doing.
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from queue import Empty
-from typing import Final
+from typing import Final, Self
 
 from lmi.core import (
     Delta,
@@ -22,12 +22,14 @@ from lmi.core import (
 )
 from lmi.dist.config import DistConfig
 from lmi.dist.engine import engine_stats, silent
+from lmi.dist.foreign import ForeignConfig
 from lmi.dist.front import Front
 from lmi.dist.job import Job
 from lmi.dist.messages import CoreStats
 from lmi.dist.parallel.degrees import check
-from lmi.dist.parallel.launch import launcher_for
+from lmi.dist.parallel.launch import Launcher, launcher_for
 from lmi.dist.wire import (
+    Answered,
     Cancel,
     Failed,
     Progress,
@@ -45,15 +47,15 @@ LOAD_SECONDS: Final = 3600.0
 
 
 class ProcessEngine:
-    """An `lmi.core.Engine` over a worker process. Made by `load`.
+    """An `lmi.core.Engine` over a worker process. Made by `load` or `load_foreign`.
 
     With best_of above n, a request's deltas come all at its end.
     """
 
-    def __init__(self, job: Job, tokenizer: Tokenizer, info: EngineInfo) -> None:
+    def __init__(self, job: Job, info: EngineInfo, front: Front) -> None:
         self._job = job
         self._info = info
-        self._front = Front(tokenizer, info)
+        self._front = front
         self._stats = CoreStats()
         self._dead: EngineDead | None = None
 
@@ -66,7 +68,7 @@ class ProcessEngine:
         core: str | None = None,
         mpirun: bool = False,
         seconds: float = LOAD_SECONDS,
-    ) -> ProcessEngine:
+    ) -> Self:
         """Start a worker for each rank and wait until they have loaded the model.
 
         progress is called by this thread with a phase, what is done and the total. core:
@@ -81,13 +83,44 @@ class ProcessEngine:
             core = CORE if ranks == 1 else RANK
             check(config)
         launcher = launcher_for(ranks, mpirun, os.environ)
+        return cls._start(Start(config, core), ranks, launcher, progress, seconds)
+
+    @classmethod
+    def load_foreign(
+        cls,
+        config: ForeignConfig,
+        core: str,
+        progress: Callable[[str, int, int], None] = silent,
+        *,
+        honours: frozenset[str] = frozenset(),
+        seconds: float = LOAD_SECONDS,
+    ) -> Self:
+        """Start one worker with another library's core, which starts ranks of its own if any.
+
+        core: `module:name` of what makes it of the config and a progress function. honours: the
+        fields of `lmi.core.OPTIONAL` that it takes. Raises as `load` does.
+        """
+        launcher = launcher_for(1, False, os.environ)
+        return cls._start(Start(config, core), 1, launcher, progress, seconds, honours)
+
+    @classmethod
+    def _start(
+        cls,
+        start: Start,
+        ranks: int,
+        launcher: Launcher,
+        progress: Callable[[str, int, int], None],
+        seconds: float,
+        honours: frozenset[str] = frozenset(),
+    ) -> Self:
+        config = start.config
         with ExitStack() as on_failure:
-            job = Job(Start(config, core), ranks, launcher)
+            job = Job(start, ranks, launcher, config.name)
             on_failure.callback(job.close, grace=0.0)
-            tokenizer = Tokenizer.load(config.model, trust_remote_code=config.trust_remote_code)
+            tokenizer = Tokenizer.load(config.tokenizer, trust_remote_code=config.trust_remote_code)
             info = _await_ready(job, progress, seconds)
             on_failure.pop_all()
-        return cls(job, tokenizer, info)
+        return cls(job, info, Front(tokenizer, info, honours))
 
     @property
     def info(self) -> EngineInfo:
@@ -142,7 +175,7 @@ class ProcessEngine:
 
     def close(self) -> None:
         """End the worker: it is asked to, and killed if it does not obey. Idempotent."""
-        self._dead = self._dead or EngineDead("LMI-Dist is closed")
+        self._dead = self._dead or EngineDead(f"{self._job.name} is closed")
         self._job.close()
 
     def _take(self, timeout: float) -> list[Delta]:
@@ -161,6 +194,8 @@ class ProcessEngine:
                 if isinstance(message, Stepped):
                     self._stats = message.stats
                     deltas += self._front.translate(message.events, stopped)
+                elif isinstance(message, Answered):
+                    self._answered(message)
         except Empty:
             pass
         for request_id, choice in stopped:
@@ -171,6 +206,9 @@ class ProcessEngine:
             self._job.wake()  # the next poll raises, and the worker will not wake anybody again
         return deltas
 
+    def _answered(self, answer: Answered) -> None:
+        """What became of an adapter message: for an engine that sends them."""
+
 
 def _await_ready(job: Job, progress: Callable[[str, int, int], None], seconds: float) -> EngineInfo:
     until = time.monotonic() + seconds
@@ -178,7 +216,7 @@ def _await_ready(job: Job, progress: Callable[[str, int, int], None], seconds: f
         try:
             message = job.next_message(max(0.0, until - time.monotonic()))
         except Empty:
-            raise EngineDead(f"LMI-Dist has not loaded its model within {seconds:g} s") from None
+            raise EngineDead(f"{job.name} has not loaded its model within {seconds:g} s") from None
         if message is None:
             raise EngineDead(f"{job.epitaph()} while it loaded the model")
         match message:
@@ -188,5 +226,5 @@ def _await_ready(job: Job, progress: Callable[[str, int, int], None], seconds: f
                 return info
             case Failed() as failed:
                 raise failed.exception()
-            case Stepped():
-                raise EngineDead("LMI-Dist's worker stepped before it was ready")
+            case Stepped() | Answered():
+                raise EngineDead(f"{job.name}'s worker stepped before it was ready")

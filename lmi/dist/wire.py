@@ -6,6 +6,7 @@ nobody else holds, so both sides are always of one version.
 
     worker: Progress*  then  Ready  or  Failed      front: Start first
     worker: Stepped, one per step                   front: Submit, Cancel, at any time after Ready
+            Answered, one per adapter message              AddAdapter, DropAdapter, likewise
             Failed, when the core can't go on              Close, once
 
 With several ranks each has a socket of its own, but only rank 0 speaks on it as above: the others
@@ -21,8 +22,9 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
-from lmi.core import ConfigError, EngineDead, EngineError, EngineInfo, LmiError
+from lmi.core import Adapter, ConfigError, EngineDead, EngineError, EngineInfo, LmiError
 from lmi.dist.config import DistConfig
+from lmi.dist.foreign import ForeignConfig
 from lmi.dist.messages import CoreError, CoreEvent, CoreRequest, CoreStats
 from lmi.dist.place import ALONE, Place
 
@@ -36,7 +38,7 @@ class Start(Struct, frozen=True, tag=True, array_like=True):
     where there are several ranks, and a `Follower` on all ranks but the first.
     """
 
-    config: DistConfig
+    config: DistConfig | ForeignConfig
     core: str
     place: Place = ALONE
 
@@ -52,6 +54,20 @@ class Cancel(Struct, frozen=True, tag=True, array_like=True, gc=False):
 
     request_id: int
     choice: int | None = None
+
+
+class AddAdapter(Struct, frozen=True, tag=True, array_like=True):
+    """Register an adapter; `Answered` comes back with the same number."""
+
+    number: int
+    adapter: Adapter
+
+
+class DropAdapter(Struct, frozen=True, tag=True, array_like=True):
+    """Forget an adapter; `Answered` comes back with the same number."""
+
+    number: int
+    name: str
 
 
 class Close(Struct, frozen=True, tag=True, array_like=True):
@@ -105,8 +121,15 @@ class Stepped(Struct, frozen=True, tag=True, array_like=True, gc=False):
     stats: CoreStats
 
 
-FromFront = Start | Submit | Cancel | Close
-FromWorker = Stepped | Progress | Ready | Failed
+class Answered(Struct, frozen=True, tag=True, array_like=True):
+    """What became of an adapter message. error: None where it was done."""
+
+    number: int
+    error: CoreError | None = None
+
+
+FromFront = Start | Submit | Cancel | AddAdapter | DropAdapter | Close
+FromWorker = Stepped | Progress | Ready | Failed | Answered
 
 
 def _plain(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""A worker: LMI-Dist's core in a process of its own. Run by `lmi.dist.process`, not by hand.
+"""A worker: a core in a process of its own. Run by `lmi.dist.process`, not by hand.
 
 It obeys one socket. While there is work it steps, and looks for messages between the steps without
 waiting; otherwise it waits for a message. It ends when told to, when the socket closes, and when
@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
@@ -25,14 +25,27 @@ from lmi.core import EngineDead, EngineError, Finish, LmiError, RequestError
 from lmi.dist.channel import Channel
 from lmi.dist.config import DistConfig
 from lmi.dist.cores import settle
-from lmi.dist.engine import Core, Progress, silent
+from lmi.dist.engine import AdapterCore, Core, Progress, silent
+from lmi.dist.foreign import ForeignConfig
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest
 from lmi.dist.parallel.following import Follower
 from lmi.dist.parallel.leading import LeadingCore
 from lmi.dist.parallel.meeting import join
 from lmi.dist.parallel.tether import die_with
 from lmi.dist.place import Place
-from lmi.dist.wire import Cancel, Close, Failed, FromFront, Ready, Start, Stepped, Submit
+from lmi.dist.wire import (
+    AddAdapter,
+    Answered,
+    Cancel,
+    Close,
+    DropAdapter,
+    Failed,
+    FromFront,
+    Ready,
+    Start,
+    Stepped,
+    Submit,
+)
 from lmi.dist.wire import Progress as Loading
 
 # Beats of an idle rank 0 in the time after which its followers take it for hung.
@@ -55,6 +68,8 @@ def serve(channel: Channel, core: Core) -> None:
                     events += _add(core, request)
                 case Cancel(request_id, choice):
                     core.cancel(request_id, choice)
+                case AddAdapter() | DropAdapter():
+                    channel.send(_change(core, message))
                 case Close():
                     return
                 case Start():
@@ -76,9 +91,29 @@ def _add(core: Core, request: CoreRequest) -> list[CoreEvent]:
     return []
 
 
+def _change(core: Core, message: AddAdapter | DropAdapter) -> Answered:
+    assert isinstance(core, AdapterCore), "only an engine with adapters sends such a message"
+    try:
+        if isinstance(message, AddAdapter):
+            core.register_adapter(message.adapter)
+        else:
+            core.unregister_adapter(message.name)
+    except (RequestError, EngineError) as error:
+        return Answered(message.number, CoreError.of(error))
+    return Answered(message.number)
+
+
+def _environment(start: Start) -> Mapping[str, str]:
+    """What the libraries look at once, when they are imported."""
+    config = start.config
+    if isinstance(config, ForeignConfig):
+        return config.environment
+    return settle(start.place, config.threads, os.environ)
+
+
 def _load(channel: Channel, start: Start) -> Core | Follower:
     place = start.place
-    os.environ.update(settle(place, start.config.threads, os.environ))
+    os.environ.update(_environment(start))
     module, _, name = start.core.partition(":")
     make: Callable[..., Core | Follower] = getattr(import_module(module), name)
 
@@ -89,11 +124,11 @@ def _load(channel: Channel, start: Start) -> Core | Follower:
     return make(start.config, told) if place.size == 1 else make(start.config, told, place)
 
 
-def _work(channel: Channel, core: Core | Follower, config: DistConfig) -> None:
+def _work(channel: Channel, core: Core | Follower, config: DistConfig | ForeignConfig) -> None:
     if isinstance(core, Follower):
         core.run()
         return
-    if isinstance(core, LeadingCore):
+    if isinstance(core, LeadingCore) and isinstance(config, DistConfig):
         channel.while_waiting(core.beat, config.collective_timeout / _BEATS)
     channel.send(Ready(core.info))
     serve(channel, core)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from lmi.core import (
+    OPTIONAL,
     BadPayload,
     Delta,
     EngineDead,
@@ -191,6 +192,9 @@ class EchoEngine:
         sampling = request.sampling
         if request.adapter is not None:
             raise UnknownAdapter(f"the echo engine has no adapters, so not {request.adapter!r}")
+        for name in OPTIONAL:
+            if getattr(sampling, name):
+                raise BadPayload(f"{name}: the echo engine has nothing like it", field=name)
         for name, least in (("n", 1), ("max_new_tokens", 1), ("min_new_tokens", 0)):
             if (value := getattr(sampling, name)) < least:
                 raise BadPayload(f"{name}={value}: expected at least {least}", field=name)

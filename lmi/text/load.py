@@ -61,8 +61,8 @@ def codec_of(tokenizer: tokenizers.Tokenizer, config: dict[str, Any]) -> Codec:
     tokenizer.encode_special_tokens = bool(config.get("split_special_tokens", False))
     added = tokenizer.get_added_tokens_decoder()
 
-    def encode(text: str) -> list[int]:
-        return tokenizer.encode(text).ids
+    def encode(text: str, add_special_tokens: bool) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
 
     def decode(ids: Sequence[int], skip_special_tokens: bool) -> str:
         return tokenizer.decode(ids, skip_special_tokens=skip_special_tokens)
@@ -161,8 +161,8 @@ def _load_with_transformers(folder: Path, *, trust_remote_code: bool) -> Codec:
 def _codec_of_python(loaded: Any) -> Codec:
     """A codec over a tokenizer that transformers runs in Python."""
 
-    def encode(text: str) -> list[int]:
-        ids: list[int] = loaded.encode(text)
+    def encode(text: str, add_special_tokens: bool) -> list[int]:
+        ids: list[int] = loaded.encode(text, add_special_tokens=add_special_tokens)
         return ids
 
     def decode(ids: Sequence[int], skip_special_tokens: bool) -> str:

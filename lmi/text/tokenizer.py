@@ -22,13 +22,13 @@ _NOTHING: frozenset[int] = frozenset()
 class Codec:
     """What a tokenizer library gives us: `lmi.text.load` makes one of whatever a folder holds.
 
-    encode: text to ids, with the special tokens that the tokenizer adds. decode: ids to text,
-    without the special tokens if asked. token: id to token, None for an id without one. special:
-    ids of special tokens. size: one more than the largest id. pieces: None where the decoder is not
-    a concatenation.
+    encode: text to ids, with the special tokens that the tokenizer adds if asked. decode: ids to
+    text, without the special tokens if asked. token: id to token, None for an id without one.
+    special: ids of special tokens. size: one more than the largest id. pieces: None where the
+    decoder is not a concatenation.
     """
 
-    encode: Callable[[str], list[int]]
+    encode: Callable[[str, bool], list[int]]
     decode: Callable[[Sequence[int], bool], str]
     token: Callable[[int], str | None]
     special: frozenset[int]
@@ -61,9 +61,10 @@ class Tokenizer:
 
         return cls(load_codec(folder, trust_remote_code=trust_remote_code))
 
-    def encode(self, text: str) -> list[int]:
-        """The ids of a prompt, with the special tokens that the model's tokenizer adds."""
-        return self._codec.encode(text)
+    def encode(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """The ids of a prompt, with the special tokens that the model's tokenizer adds, or without
+        them where the text has them already."""
+        return self._codec.encode(text, add_special_tokens)
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids as a whole; ids without a token have none."""
