@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
-from lmi.schemas import LmiBody, LmiParameters
-from lmi.schemas.unknown import NOT_AVAILABLE, NOT_HONOURED
+from lmi.schemas import ChatBody, CompletionBody, LmiBody, LmiParameters
+from lmi.schemas.openai import fields as openai_fields
+from lmi.schemas.unknown import NOT_HONOURED
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "requests.md"
@@ -77,13 +79,60 @@ said once in the log. `option.strict_parameters=true` refuses it instead. These 
 """
 
 
+CHAT = """
+# Chat and completions
+
+OpenAI's bodies, with vLLM's extensions: on `POST /v1/chat/completions` and `POST /v1/completions`, and on
+`/invocations`, where the field `messages` or `prompt` tells them from LMI's own. `GET /v1/models` lists the model and
+its adapters.
+
+## Chat
+
+The prompt is what the model's chat template makes of the messages: `option.chat_template`, else the folder's
+`chat_template.jinja`, else what `tokenizer_config.json` holds. Parts of type `text` are read; how a template sees them
+(as one text, or as parts) is read from the template, or set by `option.chat_template_content_format`. A request can't
+bring a template of its own. With `tools` the template shows them to the model, but calls are not read out of answers yet:
+`tool_choice` must be `none`.
+
+"""
+
+OPENAI_REPLIES = """
+## Replies of chat and completions
+
+OpenAI's JSON. A `temperature` is 1 if none is given, and 0 is greedy. A chat without a limit goes on until the context
+is full. `logprobs` hold every token; the `bytes` of the chosen tokens, joined, are the answer.
+
+| where | streamed as | errors before the first byte |
+|---|---|---|
+| `/v1/...` | events, `data: [DONE]` at the end | `{"error": {"message", "type", "param", "code"}}`, 400 for a wrong body |
+| `/invocations`, `option.compat` `0.36` or `0.25` | the same | `{"code": 424, "error": …}` |
+| `/invocations`, `option.compat=async` | a line for each chunk | `{"code": 424, "error": …}` |
+
+`option.output_formatter` of `sse_chat`, `jsonlines_chat` or `json_chat` sets the form on `/invocations`. An error after
+the first byte is an object with `error` in the stream, then its end. `model` is the model's name or an adapter's; another
+name is answered with 404 on `/v1/...` and accepted on `/invocations`.
+
+"""
+
+
 def page() -> str:
     """The page's text."""
     parts = [INTRO, table(LmiBody), "\n## parameters\n\n", table(LmiParameters), FORMS, UNKNOWN]
-    parts.append(", ".join(f"`{name}`" for name in sorted(NOT_HONOURED)) + ".\n")
-    refused = ", ".join(f"`{name}`" for name in sorted(NOT_AVAILABLE))
-    parts.append(f"These ask for what is not available, and are refused: {refused}.\n")
+    parts += [names(NOT_HONOURED), ".\n", CHAT, table(ChatBody)]
+    parts += ["\n## Completions\n\n", table(CompletionBody), OPENAI_REPLIES]
+    parts.append(f"Accepted, without any effect: {names(openai_fields.WITHOUT_EFFECT)}.\n\n")
+    parts.append(f"Left out, and named in the header: {names(openai_fields.NOT_HONOURED)}.\n\n")
+    parts.append("Refused unless empty:\n\n| field | reason |\n|---|---|\n")
+    parts += [
+        f"| `{name}` | {reason} |\n"
+        for name, reason in sorted(openai_fields.NOT_AVAILABLE.items())
+    ]
     return "".join(parts)
+
+
+def names(found: Iterable[str]) -> str:
+    """Names in order, as code."""
+    return ", ".join(f"`{name}`" for name in sorted(found))
 
 
 def table(model: type[BaseModel]) -> str:

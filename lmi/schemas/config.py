@@ -13,7 +13,8 @@ class SchemaConfig:
     """Options of the dialect.
 
     form: whose answers are given (`option.compat`). tgi_compat: TGI's variant of form "0.36".
-    output_formatter: the model's choice, which a request may override; None goes by `stream`.
+    output_formatter: the model's choice, which a request may override; None goes by `stream`. Those
+    of chats (`sse_chat` ...) hold for OpenAI's dialects on /invocations.
     strict_parameters: an unknown parameter refuses the request instead of being reported.
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import orjson
 from pydantic import ValidationError
@@ -11,11 +11,18 @@ from pydantic import ValidationError
 from lmi.core import BadPayload, EngineDead, EngineError, LmiError, RequestError
 from lmi.schemas.config import Form
 
-PREFIX: dict[Form, str] = {
+Voice = Form | Literal["v1"]
+"""Whose words an error has: a form's, or OpenAI's own on its routes."""
+
+PREFIX: dict[Voice, str] = {
     "0.36": "Input Parsing failed. Ensure that the request payload is valid. ",
     "0.25": "Input Parsing failed. Ensure that the request payload is valid. ",
     "async": "Input parsing failed: ",
+    "v1": "",
 }
+
+# Fields that hold prompts: their values have no place in an error, because errors are logged.
+_PROMPTS = ("inputs", "messages", "prompt", "tools", "documents")
 
 _short = reprlib.Repr()  # a wrong value may be a list of a million texts
 _short.maxstring = _short.maxother = _short.maxlong = 60  # characters
@@ -34,13 +41,16 @@ def error_body(error: LmiError) -> bytes:
     return orjson.dumps({"code": status_of(error), "error": str(error)})
 
 
-def bad_payload(form: Form, message: str, field: str | None = None) -> BadPayload:
+def bad_payload(form: Voice, message: str, field: str | None = None) -> BadPayload:
     """A refused body: the form's prefix, then what was wrong."""
     return BadPayload(PREFIX[form] + message, field=field)
 
 
-def from_validation(form: Form, error: ValidationError) -> BadPayload:
-    """One of pydantic's findings as one line that names the field, its value and the need."""
+def from_validation(form: Voice, error: ValidationError, needed: str = "inputs") -> BadPayload:
+    """One of pydantic's findings as one line that names the field, its value and the need.
+
+    needed: the field that a body of this dialect can't do without.
+    """
     findings = error.errors(include_url=False, include_context=True)
     # Of a union each branch complains; the one that got furthest knows best.
     finding = max(findings, key=lambda each: len(_where(each)))
@@ -52,11 +62,10 @@ def from_validation(form: Form, error: ValidationError) -> BadPayload:
         # The detail holds a position, and no text of the body.
         return bad_payload(form, f"The body is not JSON: {finding.get('ctx', {}).get('error')}.")
     if not field:
-        return bad_payload(form, "The body must be a JSON object with the field 'inputs'.")
+        return bad_payload(form, f"The body must be a JSON object with the field {needed!r}.")
     if finding["type"] == "missing":
         return bad_payload(form, f"The field {field!r} is missing.", field)
-    if field.startswith("inputs"):
-        # A prompt's text has no place in an error: errors are logged.
+    if field.startswith(_PROMPTS):
         return bad_payload(form, f"{field}: expected {want}.", field)
     shown = _short.repr(finding["input"])
     return bad_payload(form, f"{field}={shown}: expected {want}.", field)
@@ -69,7 +78,7 @@ def _is_branch(part: int | str) -> bool:
     )
 
 
-_BRANCHES = frozenset({"str", "int", "float", "bool", "LmiParameters", "none"})
+_BRANCHES = frozenset({"str", "int", "float", "bool", "LmiParameters", "Part", "none"})
 
 
 def _where(finding: Any) -> list[int | str]:

@@ -1,155 +1,59 @@
-"""A body becomes a ParsedRequest: validated once, the rest is choosing the form's parts."""
+"""Which dialect a body is in: OpenAI's routes say it, elsewhere its fields do."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 
-from lmi.schemas import form_025, form_036, form_async
-from lmi.schemas.body import LmiBody, LmiParameters
+import orjson
+
+from lmi.core import Route
 from lmi.schemas.config import Form, SchemaConfig
-from lmi.schemas.dialect import Dialect
-from lmi.schemas.errors import bad_payload
-from lmi.schemas.parsed import ParsedRequest, Reply
-from lmi.schemas.reply import WholeReply
-from lmi.schemas.sampling import build
-from lmi.schemas.shape import Shape
-from lmi.schemas.unknown import Ignored, review
-from lmi.schemas.validate import validate
+from lmi.schemas.generate import parse_generate
+from lmi.schemas.openai import parse_chat, parse_completions
+from lmi.schemas.parsed import ParsedRequest
+from lmi.schemas.serving import Serving
 
-ADAPTER_HEADER = "x-amzn-sagemaker-adapter-identifier"
+NOTHING = Serving()
 
-CONTENT_TYPES = {
-    "json": "application/json",
-    "jsonlines": "application/jsonlines",
-    "sse": "text/event-stream",
-    "none": "text/plain",
+# The field that decides, in the order in which the reference looks: its rolling batch, which has no
+# completions, asks for messages first; its asynchronous handler for a prompt.
+_ORDER: dict[Form, tuple[str, ...]] = {
+    "0.36": ("messages", "inputs", "prompt"),
+    "0.25": ("messages", "inputs", "prompt"),
+    "async": ("prompt", "inputs", "messages"),
 }
 
-# The reference knows these for other dialects; here they would give another answer than asked for.
-_OTHER_FORMATTERS = ("json_chat", "jsonlines_chat", "sse_chat", "3p", "3p_stream")
 
-_DIALECTS: dict[Form, Dialect] = {
-    "0.36": form_036.DIALECT,
-    "0.25": form_025.DIALECT,
-    "async": form_async.DIALECT,
-}
-
-_NO_PARAMETERS = LmiParameters.model_validate({})
-
-
-def parse(body: bytes, headers: Mapping[str, str], config: SchemaConfig) -> ParsedRequest:
+def parse(
+    body: bytes,
+    headers: Mapping[str, str],
+    config: SchemaConfig,
+    route: Route = Route.INVOCATIONS,
+    serving: Serving = NOTHING,
+) -> ParsedRequest:
     """Read a request body.
 
-    headers: with lower-case names. Raises BadPayload, which names the field that is at fault.
+    headers: with lower-case names. Raises BadPayload, which names the field that is at fault, and
+    on OpenAI's routes UnknownModel.
     """
-    form = config.form
-    dialect = _DIALECTS[form]
-    if config.tgi_compat and form == "0.36":
-        dialect = form_036.TGI
-    request = validate(form, body, headers.get("content-type", ""))
-    parameters = request.parameters or _NO_PARAMETERS
-    left_out = review(form, request, parameters)
-    formatter = _formatter(request, parameters, dialect, config, left_out)
-    if config.strict_parameters and left_out:
-        shown = ", ".join(str(each) for each in left_out)
-        raise bad_payload(form, f"Unknown parameters: {shown}.", f"parameters.{left_out[0].name}")
-    stream = dialect.streams.get(formatter)
-    if formatter == "json" and not request.stream:
-        stream = None
-    if stream is not None:
-        _check_streamable(request, parameters, dialect, form)
-
-    details = dialect.details if parameters.details is None else parameters.details
-    several = max(parameters.n or 1, parameters.best_of or 1) > 1
-    sampling = build(
-        form,
-        parameters,
-        temperature=dialect.temperature(parameters),
-        logprobs=(parameters.top_n_tokens or 0) if stream or details or several else None,
-    )
-    listed = isinstance(request.inputs, list)
-    shape = Shape(
-        prompts=(request.inputs,) if isinstance(request.inputs, str) else tuple(request.inputs),
-        listed=listed,
-        choices=sampling.n,
-        full_text=bool(parameters.return_full_text),
-        details=details,
-        prefill=bool(parameters.decoder_input_details),
-        top_tokens=bool(parameters.top_n_tokens),
-        seed=parameters.seed,
-        words=dialect.words,
-        logprob_key=dialect.logprob_key,
-        mark_special=dialect.mark_special,
-    )
-    reply: Callable[[], Reply] = partial(_whole, shape, dialect)
-    return ParsedRequest(
-        inputs=shape.prompts,
-        sampling=sampling,
-        streamed=stream is not None,
-        content_type=CONTENT_TYPES[formatter],
-        reply=reply if stream is None else partial(stream, shape),
-        truncate_prompt_tokens=parameters.truncate,
-        adapter=_adapter(request, headers, form),
-        ignored=tuple(left_out),
-    )
+    match _dialect(body, config.form) if route is Route.INVOCATIONS else route:
+        case Route.CHAT:
+            return parse_chat(body, headers, config, route, serving)
+        case Route.COMPLETIONS:
+            return parse_completions(body, headers, config, route, serving)
+        case _:
+            return parse_generate(body, headers, config, serving)
 
 
-def _formatter(
-    request: LmiBody,
-    parameters: LmiParameters,
-    dialect: Dialect,
-    config: SchemaConfig,
-    left_out: list[Ignored],
-) -> str:
-    """The formatter's name. One that can't be chosen is reported and goes by `stream`."""
-    chosen = parameters.output_formatter or (config.output_formatter if dialect.chooses else None)
-    if chosen in CONTENT_TYPES and dialect.chooses:
-        return chosen
-    if chosen in _OTHER_FORMATTERS:
-        raise bad_payload(
-            config.form,
-            f"parameters.output_formatter={chosen!r}: expected json, jsonlines, sse or none.",
-            "parameters.output_formatter",
-        )
-    if chosen is not None:
-        left_out.append(Ignored("output_formatter", known=True))
-    return dialect.stream_formatter if request.stream else "json"
-
-
-def _check_streamable(
-    request: LmiBody, parameters: LmiParameters, dialect: Dialect, form: Form
-) -> None:
-    if isinstance(request.inputs, list):
-        raise bad_payload(
-            form, "inputs: a list of inputs can't be streamed; send one text.", "inputs"
-        )
-    if dialect.streams_choices:
-        return
-    for field, value in (("n", parameters.n), ("best_of", parameters.best_of)):
-        if value is not None and value > 1:
-            raise bad_payload(
-                form,
-                f"parameters.{field}={value}: expected 1 when streaming.",
-                f"parameters.{field}",
-            )
-
-
-def _adapter(request: LmiBody, headers: Mapping[str, str], form: Form) -> str | None:
-    named = headers.get(ADAPTER_HEADER) or request.adapters
-    if isinstance(named, list):
-        if len(set(named)) > 1:
-            raise bad_payload(form, "adapters: expected one name.", "adapters")
-        return named[0] if named else None
-    return named
-
-
-def _whole(shape: Shape, dialect: Dialect) -> Reply:
-    return WholeReply(
-        inputs=len(shape.prompts) if shape.listed else None,
-        choices=shape.choices,
-        keep_tokens=shape.details or shape.choices > 1,
-        render=partial(dialect.render, shape),
-        render_error=dialect.render_error,
-        end=dialect.end,
-    )
+def _dialect(body: bytes, form: Form) -> Route:
+    """The dialect of a body that came to /invocations."""
+    # A name that stands nowhere in the body can't be a field of it: no need to read it for that.
+    if b'"messages"' not in body and b'"prompt"' not in body:
+        return Route.INVOCATIONS
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return Route.INVOCATIONS
+    found = [name for name in _ORDER[form] if isinstance(fields, dict) and name in fields]
+    routes = {"messages": Route.CHAT, "prompt": Route.COMPLETIONS}
+    return routes.get(found[0], Route.INVOCATIONS) if found else Route.INVOCATIONS

@@ -32,11 +32,12 @@ class Reply(Protocol):
 class ParsedRequest:
     """One request of a client, ready for the session.
 
-    inputs: the prompts, each a generation of its own. streamed: the reply releases bytes before it
-    is complete. reply: makes the formatter; one per request. ignored: what was left out of account.
+    inputs: the prompts, texts or token ids, each a generation of its own. streamed: the reply
+    releases bytes before it is complete. reply: makes the formatter; one per request. ignored: what
+    was left out of account. add_special_tokens: see `GenerationRequest`.
     """
 
-    inputs: tuple[str, ...]
+    inputs: tuple[str | tuple[int, ...], ...]
     sampling: Sampling
     streamed: bool
     content_type: str
@@ -44,6 +45,7 @@ class ParsedRequest:
     truncate_prompt_tokens: int | None = None
     adapter: str | None = None
     ignored: tuple[Ignored, ...] = ()
+    add_special_tokens: bool = True
 
     def generations(self, ids: Sequence[int]) -> list[GenerationRequest]:
         """A generation request for each input. ids: fresh ones, as many as there are inputs."""
@@ -54,6 +56,7 @@ class ParsedRequest:
                 sampling=self.sampling,
                 truncate_prompt_tokens=self.truncate_prompt_tokens,
                 adapter=self.adapter,
+                add_special_tokens=self.add_special_tokens,
             )
             for number, prompt in zip(ids, self.inputs, strict=True)
         ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from lmi.schemas.body import LmiBody, LmiParameters
@@ -21,28 +21,12 @@ NOT_HONOURED = frozenset(
         "detokenize",
         "early_stopping",
         "length_penalty",
-        "logit_bias",
-        "prompt_logprobs",
         "spaces_between_special_tokens",
         "typical_p",
         "use_beam_search",
         "watermark",
     }
 )
-
-# Names that ask for a different answer altogether: dropping them would be a wrong answer.
-NOT_AVAILABLE = {
-    "bad_sequences": "banned words are not available",
-    "bad_words": "banned words are not available",
-    "grammar": "guided generation is not available",
-    "guided_choice": "guided generation is not available",
-    "guided_decoding": "guided generation is not available",
-    "guided_grammar": "guided generation is not available",
-    "guided_json": "guided generation is not available",
-    "guided_regex": "guided generation is not available",
-    "response_format": "guided generation is not available",
-    "structured_outputs": "guided generation is not available",
-}
 
 MAX_REPORTED = 8  # names; a body may hold thousands of unknown ones
 _MAX_NAME = 64  # characters of a name that are compared and shown
@@ -65,9 +49,6 @@ class Ignored:
 def review(form: Form, request: LmiBody, parameters: LmiParameters) -> list[Ignored]:
     """What a body holds beyond the known fields; BadPayload for what must not be dropped."""
     extra = dict(parameters.model_extra or {})
-    for name, reason in NOT_AVAILABLE.items():
-        if extra.pop(name, None) is not None:
-            raise bad_payload(form, f"parameters.{name}: {reason}.", f"parameters.{name}")
     beams = extra.pop("num_beams", None)
     if beams not in (None, 1):
         raise bad_payload(
@@ -77,21 +58,30 @@ def review(form: Form, request: LmiBody, parameters: LmiParameters) -> list[Igno
             "parameters.num_beams",
         )
     return [
-        *_ignored(request.model_extra or {}, _BODY_NAMES),
-        *_ignored(extra, _PARAMETER_NAMES),
+        *ignored(request.model_extra or {}, _BODY_NAMES, NOT_HONOURED),
+        *ignored(extra, _PARAMETER_NAMES, NOT_HONOURED, _BODY_NAMES),
     ]
 
 
-def _ignored(names: Iterable[str], known: frozenset[str]) -> list[Ignored]:
+def ignored(
+    names: Iterable[str],
+    known: frozenset[str],
+    not_honoured: Collection[str],
+    outside: frozenset[str] = frozenset(),
+) -> list[Ignored]:
+    """The first few of `names`, with what is known about each.
+
+    known: what a name may have been meant for. outside: names that belong beside `parameters`.
+    """
     found: list[Ignored] = []
     for name in names:
         if len(found) == MAX_REPORTED:
             break
         # It goes into headers and logs: no line ends, nothing invisible.
         shown = "".join([char if char.isprintable() else "?" for char in name[:_MAX_NAME]])
-        if name in NOT_HONOURED:
+        if name in not_honoured:
             found.append(Ignored(shown, known=True))
-        elif name in _BODY_NAMES:
+        elif name in outside:
             found.append(Ignored(shown, f"{name} beside parameters"))
         else:
             found.append(Ignored(shown, _nearest(shown, known)))

@@ -5,15 +5,12 @@ from __future__ import annotations
 import orjson
 from pydantic import ValidationError
 
-from lmi.core import BadPayload
 from lmi.schemas.body import LmiBody
 from lmi.schemas.config import Form
 from lmi.schemas.errors import bad_payload, from_validation
 
 # Whatever else a client says it sends is tried as JSON: `curl -d` says that it sends a form.
 _NOT_JSON = ("multipart/", "image/", "audio/", "video/", "tensor/", "text/csv")
-
-_OTHER_DIALECTS = {"messages": "chat", "prompt": "OpenAI completions"}
 
 
 def validate(form: Form, body: bytes, content_type: str) -> LmiBody:
@@ -28,7 +25,7 @@ def validate(form: Form, body: bytes, content_type: str) -> LmiBody:
     try:
         return LmiBody.model_validate_json(body)
     except ValidationError as error:
-        raise _other_dialect(form, body) or from_validation(form, error) from None
+        raise from_validation(form, error) from None
 
 
 def _prompt_as_body(form: Form, body: bytes) -> bytes:
@@ -36,19 +33,3 @@ def _prompt_as_body(form: Form, body: bytes) -> bytes:
         return orjson.dumps({"inputs": body.decode()})
     except UnicodeDecodeError as error:
         raise bad_payload(form, f"The body is not UTF-8: {error.reason}.") from None
-
-
-def _other_dialect(form: Form, body: bytes) -> BadPayload | None:
-    """A kinder word for a body that is right in a dialect that isn't served here."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if not isinstance(value, dict) or "inputs" in value:
-        return None
-    for name, dialect in _OTHER_DIALECTS.items():
-        if name in value:
-            return bad_payload(
-                form, f"The field 'inputs' is missing; {dialect} ({name!r}) is not served.", name
-            )
-    return None

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from lmi.core import BadPayload, Sampling
 from lmi.schemas import ParsedRequest, SchemaConfig, parse
-from lmi.schemas.body import MAX_SEED, MAX_STOP_LENGTH, MAX_STOPS, LmiBody, LmiParameters
+from lmi.schemas.body import LmiBody, LmiParameters
+from lmi.schemas.fields import MAX_SEED, MAX_STOP_LENGTH, MAX_STOPS
 
 FAST = settings(max_examples=25, deadline=None)
 
@@ -242,8 +243,7 @@ def test_an_empty_stop_string_is_refused_by_its_place() -> None:
         (b'{"inputs": "a", "parameters": []}', "parameters"),
         (b'{"inputs": "a", "parameters": "b"}', "parameters"),
         (b'{"inputs": "a", "stream": 1}', "stream"),
-        (b'{"messages": []}', "chat"),
-        (b'{"prompt": "a"}', "completions"),
+        (b'{"messages": []}', "messages: expected a list that is not empty"),
         (b'{"inputs": "a", "adapters": ["a", "b"]}', "adapters"),
     ],
 )
@@ -282,7 +282,7 @@ def test_an_error_never_repeats_the_prompt() -> None:
         ({"min_new_tokens": 31}, "parameters.min_new_tokens"),
         ({"num_beams": 4}, "parameters.num_beams"),
         ({"num_beams": "SECRET"}, "parameters.num_beams"),
-        ({"guided_json": {}}, "parameters.guided_json"),
+        ({"guided_json": {}, "guided_regex": "a"}, "parameters.guided_regex"),
         ({"output_formatter": "3p"}, "parameters.output_formatter"),
     ],
 )

@@ -1,0 +1,105 @@
+"""What chat and completions have in common on the way in: names, framing, the ParsedRequest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from lmi.core import Route
+from lmi.schemas.adapter import adapter_of
+from lmi.schemas.config import SchemaConfig
+from lmi.schemas.errors import Voice, bad_payload, from_validation
+from lmi.schemas.openai.answer import EVENTS, LINES, Frame
+from lmi.schemas.openai.errors import UnknownModel
+from lmi.schemas.openai.fields import OpenAIFields
+from lmi.schemas.serving import Serving
+
+Body = TypeVar("Body", bound=OpenAIFields)
+
+# Formatters of these dialects, as an option names them: the frame, None for a whole answer.
+FORMATTERS: dict[str, Frame | None] = {
+    "json_chat": None,
+    "jsonlines_chat": LINES,
+    "sse_chat": EVENTS,
+}
+
+GREATEST = 2**31 - 1  # tokens: as many as the context has room for
+
+# Whatever else a client says it sends is tried as JSON.
+_NOT_JSON = ("multipart/", "image/", "audio/", "video/", "tensor/", "text/csv")
+
+
+class Origin:
+    """Where a request came in, and what that decides."""
+
+    __slots__ = ("config", "form", "headers", "route", "serving", "voice")
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        config: SchemaConfig,
+        route: Route,
+        serving: Serving,
+    ) -> None:
+        self.headers = headers
+        self.config = config
+        self.route = route
+        self.serving = serving
+        self.form = config.form
+        self.voice: Voice = config.form if route is Route.INVOCATIONS else "v1"
+
+    def validate(self, kind: type[Body], body: bytes, needed: str) -> Body:
+        """A body as its model, or BadPayload. needed: the field that it can't do without."""
+        content = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if content.startswith(_NOT_JSON):
+            raise bad_payload(
+                self.voice, f"Content-Type {content!r}: expected application/json.", "content-type"
+            )
+        try:
+            return kind.model_validate_json(body)
+        except ValidationError as error:
+            raise from_validation(self.voice, error, needed) from None
+
+    def frame(self, stream: bool) -> Frame | None:
+        """How the answer is framed; None for a whole one."""
+        if self.route is not Route.INVOCATIONS:
+            return EVENTS if stream else None
+        named = self.config.output_formatter
+        if named in FORMATTERS:
+            return FORMATTERS[named]
+        if not stream:
+            return None
+        return LINES if self.form == "async" else EVENTS
+
+    @property
+    def end(self) -> str:
+        """What follows a whole answer."""
+        return "\n" if self.voice == "async" else ""
+
+    def adapter(self, body: OpenAIFields) -> str | None:
+        """The adapter that is asked for; UnknownModel where OpenAI's route names no model."""
+        serving = self.serving
+        found = adapter_of(self.voice, self.headers, serving, body.adapters, body.model)
+        named = body.model
+        if (
+            self.route is not Route.INVOCATIONS
+            and named is not None
+            and named != serving.model
+            and named not in serving.names
+            and named not in serving.adapters
+        ):
+            raise UnknownModel(f"The model {named!r} does not exist.", field="model")
+        return found
+
+    def model(self, body: OpenAIFields) -> str:
+        """The model's name as the answer shows it."""
+        return self.serving.model if body.model is None else body.model
+
+
+def content_type(frame: Frame | None) -> str:
+    """Of an answer in this frame."""
+    if frame is None:
+        return "application/json"
+    return "text/event-stream" if frame is EVENTS else "application/jsonlines"
