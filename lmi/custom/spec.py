@@ -55,8 +55,10 @@ class FunctionSpec:
     once at most; the first of them waits no longer than max_batch_delay. concurrency: calls that
     one worker runs at once where the handler is `async`. predict_timeout: a call that brings
     nothing for so long is ended, and its worker with it unless it obeys. restart_limit: loads that
-    may fail in a row before a worker is given up; restart_backoff: the pause before the first, and
-    twice as long before each further one, up to restart_backoff_max.
+    may fail in a row before a worker is given up. A worker that ends is replaced at once; where the
+    next one ends, too, after restart_backoff, then after twice as long, up to restart_backoff_max.
+
+    requirements: to be installed first, under the folder `cache` (None: the user's cache folder).
     """
 
     name: str
@@ -80,3 +82,4 @@ class FunctionSpec:
     restart_backoff: float = 0.5
     restart_backoff_max: float = 30.0
     requirements: Requirements | None = None
+    cache: Path | None = None
