@@ -10,6 +10,7 @@ A front gives a `Sink`, because the bytes of a step must reach all clients witho
 each; `collect` and `stream` are for callers that would rather await.
 """
 
+from lmi.session.adapters import Adapters, LoraNotEnabled
 from lmi.session.awaitable import collect, stream
 from lmi.session.config import Loaded, Progress, SessionConfig
 from lmi.session.live import Live, Sink
@@ -20,10 +21,12 @@ from lmi.session.states import Health, State
 
 __all__ = [
     "Accepted",
+    "Adapters",
     "Health",
     "Histogram",
     "Live",
     "Loaded",
+    "LoraNotEnabled",
     "Measures",
     "Progress",
     "Served",

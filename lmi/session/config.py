@@ -30,7 +30,8 @@ class SessionConfig:
     restart_limit: attempts to bring a dead engine back, 0 for none; the count starts anew once an
     engine has lived for restart_reset. restart_backoff: the first pause before an attempt; each
     further one is twice as long, up to restart_backoff_max. warm_up_prompt: what the real token is
-    generated from before the model counts as ready.
+    generated from before the model counts as ready. served_names: what else the field `model` of a
+    request may say.
     """
 
     model: str
@@ -42,3 +43,4 @@ class SessionConfig:
     restart_backoff_max: float = 30.0
     restart_reset: float = 300.0
     warm_up_prompt: str = "Hello"
+    served_names: tuple[str, ...] = ()

@@ -15,8 +15,19 @@ from collections.abc import Callable, Coroutine, Mapping
 
 import orjson
 
-from lmi.core import Call, EngineDead, EngineInfo, EngineStats, Head, LmiError, Route, Unavailable
-from lmi.schemas import ParsedRequest, parse
+from lmi.core import (
+    Adapter,
+    Call,
+    EngineDead,
+    EngineInfo,
+    EngineStats,
+    Head,
+    LmiError,
+    Route,
+    Unavailable,
+)
+from lmi.schemas import ParsedRequest, Serving, parse
+from lmi.session.adapters import AdapterDesk
 from lmi.session.admission import DrainRate, admit
 from lmi.session.awaitable import collect
 from lmi.session.config import Loaded, Progress, SessionConfig
@@ -54,6 +65,7 @@ class Session:
         self._failure: LmiError | None = None
         self._pump: Pump | None = None
         self._chat: ChatTemplate | None = None
+        self._adapters = AdapterDesk(config.predict_timeout)
         self._said: set[str] = set()
         self._lives: set[Live] = set()
         self._settled = asyncio.Event()  # loaded, or known never to be
@@ -113,7 +125,9 @@ class Session:
 
     def accept(self, call: Call, sink: Sink, /) -> Live:
         """Read a request, describe its answer to the sink and open it; raises as these do."""
-        parsed = self.parse(call.body, call.properties, call.route)
+        if self._state is not State.READY:  # a body is read against what is loaded
+            raise self._unavailable()
+        parsed = self.parse(call.body, call.properties, call.route, _adapter_named(call))
         headers = [("content-type", parsed.content_type)]
         if parsed.ignored:
             self._say_ignored(parsed)
@@ -122,10 +136,33 @@ class Session:
         return self.open(parsed, sink)
 
     def parse(
-        self, body: bytes, headers: Mapping[str, str], route: Route = Route.INVOCATIONS
+        self,
+        body: bytes,
+        headers: Mapping[str, str],
+        route: Route = Route.INVOCATIONS,
+        adapter: str | None = None,
     ) -> ParsedRequest:
-        """Read a body in this model's dialect; raises BadPayload. headers: lower-case names."""
-        return parse(body, headers, self.config.schema)
+        """Read a body in this model's dialect; raises BadPayload, UnknownModel.
+
+        headers: lower-case names. adapter: the one that the query names.
+        """
+        config = self.config
+        serving = Serving(
+            config.model, config.served_names, self._chat, self._adapters.known, adapter
+        )
+        return parse(body, headers, config.schema, route, serving)
+
+    def adapters(self) -> Mapping[str, Adapter]:
+        """See `lmi.session.Adapters`."""
+        return self._adapters.adapters()
+
+    async def register_adapter(self, adapter: Adapter, /) -> None:
+        """See `lmi.session.Adapters`."""
+        await self._adapters.register(adapter)
+
+    async def unregister_adapter(self, name: str, /) -> None:
+        """See `lmi.session.Adapters`."""
+        await self._adapters.unregister(name)
 
     def _say_ignored(self, parsed: ParsedRequest) -> None:
         """Each ignored name once in the log; every reply's header has its own."""
@@ -236,6 +273,7 @@ class Session:
                 self._retire(pump)
             await self._retired.wait()
             raise
+        await self._adapters.attach(pump.engine)
         if self._state in (State.LOADING, State.RESTARTING):
             self._enter(State.READY, "")
 
@@ -264,6 +302,7 @@ class Session:
             self._enter(State.RESTARTING, str(error))
         if pump is not None:
             self._finished_before += pump.finished
+        self._adapters.detach()
         self._fail_all(error)
         if pump is None:
             return
@@ -330,6 +369,14 @@ class Session:
             log.error("%s: the supervisor failed", self.config.model, exc_info=error)
             self._failure = EngineDead(f"{type(error).__name__}: {error}")
             self._enter(State.FAILED, str(self._failure))
+
+
+def _adapter_named(call: Call) -> str | None:
+    """The adapter that the query names."""
+    for key, value in call.content:
+        if key == "adapter":
+            return value.decode(errors="replace")
+    return None
 
 
 def _warm_up_body(prompt: str) -> bytes:
