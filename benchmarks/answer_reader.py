@@ -2,7 +2,8 @@
 
 A sans-I/O state machine for one connection with one request at a time. It knows what our servers
 send: a Content-Length or chunks, no trailers, no folded headers. The body is not kept, only
-counted: its bytes and its lines (a streamed answer has one line per token), unless `keep` is set.
+counted: its bytes and its lines (a streamed answer of ours has one line per token), unless `keep`
+is set; `tail` keeps its end.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ class AnswerReader:
     """Feed it what the socket says; `done` is true when the answer is complete.
 
     status: 0 until the head is complete. lines, size: of the body so far. beyond: bytes that came
-    after the answer's end, where there should be none.
+    after the answer's end, where there should be none. tail: so many of the body's last bytes are
+    in `end`, at least.
     """
 
     keep: bool = False
+    tail: int = 0
+    end: bytes = b""
     status: int = 0
     lines: int = 0
     size: int = 0
@@ -114,5 +118,7 @@ class AnswerReader:
     def _count(self, body: bytes) -> None:
         self.size += len(body)
         self.lines += body.count(b"\n")
+        if self.tail:
+            self.end = self.end[-self.tail :] + body
         if self.keep:
             self.kept.append(body)

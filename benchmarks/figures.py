@@ -10,11 +10,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
-PERCENTS: Final = (50, 90, 99)
+PERCENTS: Final = (50, 90, 95, 99)
 
 
 def percentiles(values: Sequence[float], scale: float = 1.0) -> dict[str, float]:
-    """p50, p90 and p99 (linear interpolation), each times `scale`; empty without values."""
+    """p50, p90, p95 and p99 (linear interpolation), each times `scale`; empty without values."""
     if not values:
         return {}
     ordered = sorted(values)

@@ -25,8 +25,9 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.figures import percentiles
+from benchmarks.figures import PERCENTS, percentiles
 from benchmarks.load_client import Ask, Load, Measured, Target, http_request
+from benchmarks.load_dialects import DIALECTS, Dialect
 
 CHARS_PER_ECHO_TOKEN = 3
 DIFFERENT_PROMPTS = 256  # enough that no answer can come from a cache of prompts
@@ -50,15 +51,6 @@ class Plan:
     requests: int | None = None
 
 
-def bodies(prompts: Sequence[str], output_tokens: int, streamed: bool) -> list[bytes]:
-    """Request bodies that are answered with exactly `output_tokens` tokens."""
-    parameters = {"max_new_tokens": output_tokens, "ignore_eos_token": True}
-    return [
-        json.dumps({"inputs": prompt, "parameters": parameters, "stream": streamed}).encode()
-        for prompt in prompts
-    ]
-
-
 def echo_prompts(tokens: int, seed: int = 0) -> list[str]:
     """Prompts of so many tokens of the echo engine: random words."""
     rng = random.Random(seed)
@@ -71,9 +63,15 @@ def _words(rng: random.Random, size: int) -> str:
     return letters[:-1] + "."
 
 
-def asks(target: Target, every: Sequence[bytes], tokens: int, streamed: bool) -> Iterator[Ask]:
-    """The bodies over and over, as requests."""
-    return itertools.cycle([Ask(http_request(target, body), tokens, streamed) for body in every])
+def asks(
+    target: Target, dialect: Dialect, prompts: Sequence[str], tokens: int, streamed: bool
+) -> Iterator[Ask]:
+    """The prompts over and over, each as a request for exactly so many tokens."""
+    proof = dialect.proof(tokens)
+    bodies = [json.dumps(dialect.body(prompt, tokens, streamed)).encode() for prompt in prompts]
+    return itertools.cycle(
+        [Ask(http_request(target, body), tokens, streamed, proof) for body in bodies]
+    )
 
 
 async def measure(plan: Plan, requests: Iterator[Ask]) -> dict[str, Any]:
@@ -117,6 +115,7 @@ def summary(
         "first_ms": percentiles(measured.first, 1e3),
         "each_token_ms": percentiles(measured.each, 1e3),
         "gap_ms": percentiles(measured.gaps, 1e3),
+        "pieces": measured.pieces,
         "whole_ms": percentiles(measured.whole, 1e3),
         "errors": dict(measured.errors),
         "cpu_s_per_1000_tokens": {
@@ -146,9 +145,9 @@ def _run_seconds(pid: int) -> float:
 
 def table(figures: dict[str, Any]) -> Table:
     """For a person."""
-    shown = Table("figure", "value", "p50", "p90", "p99")
+    shown = Table("figure", "value", *[f"p{percent}" for percent in PERCENTS])
     for name, value in figures.items():
-        if isinstance(value, dict) and set(value) == {"p50", "p90", "p99"}:
+        if isinstance(value, dict) and "p50" in value:
             shown.add_row(name, "", *[f"{each:,.3f}" for each in value.values()])
         elif isinstance(value, dict):
             shown.add_row(name, ", ".join([f"{key}: {each}" for key, each in value.items()]))
@@ -161,7 +160,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.load", description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
-    parser.add_argument("--path", default="/invocations")
+    parser.add_argument("--dialect", choices=DIALECTS, default="lmi")
+    parser.add_argument("--path", help="instead of the dialect's own")
     parser.add_argument("--concurrency", type=int, default=1)
     parser.add_argument("--rate", type=float, help="open loop: requests per second")
     parser.add_argument("--seconds", type=float, default=10.0)
@@ -183,8 +183,9 @@ def main() -> int:
         prompts = json.loads(given.prompts.read_text())
     else:
         prompts = echo_prompts(given.input_tokens)
+    dialect = DIALECTS[given.dialect]
     plan = Plan(
-        target=Target(given.host, given.port, given.path),
+        target=Target(given.host, given.port, given.path or dialect.path),
         concurrency=given.concurrency,
         streamed=streamed,
         seconds=given.seconds,
@@ -193,8 +194,7 @@ def main() -> int:
         watch=given.watch,
         requests=given.requests,
     )
-    every = bodies(prompts, given.output_tokens, streamed)
-    requests = asks(plan.target, every, given.output_tokens, streamed)
+    requests = asks(plan.target, dialect, prompts, given.output_tokens, streamed)
     gc.disable()  # nothing here makes cycles, and a pause would be taken for the server's
     figures = uvloop.run(measure(plan, requests))
     if given.json is not None:

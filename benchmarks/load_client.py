@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from array import array
 from collections import Counter
@@ -20,6 +21,7 @@ from benchmarks.answer_reader import AnswerReader, NotHttp
 
 CONNECT_SECONDS: Final = 10.0
 RETRY_SECONDS: Final = 0.1  # after a failed connect, so that a dead server is not hammered
+_TAIL: Final = 1024  # bytes of an answer's end: more than its usage and what follows it
 MOST_FAILURES: Final = 100  # to connect, one after another: then the server is given up
 
 
@@ -34,11 +36,15 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """One request, ready to send. tokens: as many as a right answer has."""
+    """One request, ready to send. tokens: as many as a right answer has.
+
+    proof: what the end of a right answer holds; None where its lines are its tokens.
+    """
 
     data: bytes
     tokens: int
     streamed: bool
+    proof: re.Pattern[bytes] | None = None
 
 
 def http_request(target: Target, body: bytes) -> bytes:
@@ -59,7 +65,9 @@ class Measured:
     """Sums over all connections; times in seconds.
 
     first: to the first byte of a body. whole: to an answer's end. each: between the tokens of an
-    answer, its mean. gaps: between two pieces of a streamed answer, whatever they hold.
+    answer, its mean. gaps: between two pieces of a streamed answer, whatever they hold. pieces: of
+    streamed answers: how often the socket had something that ends a line. tokens: of those answers
+    whose lines are their tokens, as they come; else of whole answers, at their end.
     """
 
     first: array[float] = field(default_factory=_seconds)
@@ -67,13 +75,14 @@ class Measured:
     each: array[float] = field(default_factory=_seconds)
     gaps: array[float] = field(default_factory=_seconds)
     tokens: int = 0
+    pieces: int = 0
     errors: Counter[str] = field(default_factory=Counter)
 
     def clear(self) -> None:
         """Begin anew, in place: connections keep writing here."""
         for times in (self.first, self.whole, self.each, self.gaps):
             del times[:]
-        self.tokens = 0
+        self.tokens = self.pieces = 0
         self.errors.clear()
 
 
@@ -105,8 +114,11 @@ class Connection(asyncio.Protocol):
         except NotHttp as error:
             self._fail(str(error))
             return
-        if self._ask is not None and self._ask.streamed and reader.lines > before:
-            self._measured.tokens += reader.lines - before
+        ask = self._ask
+        if ask is not None and ask.streamed and reader.lines > before:
+            self._measured.pieces += 1
+            if ask.proof is None:
+                self._measured.tokens += reader.lines - before
             if self._last:
                 self._measured.gaps.append(now - self._last)
             self._last = now
@@ -135,7 +147,7 @@ class Connection(asyncio.Protocol):
             self.has_more = False
             self._transport.close()
             return
-        self._reader = AnswerReader()
+        self._reader = AnswerReader(tail=0 if self._ask.proof is None else _TAIL)
         self._first = self._last = 0.0
         self._sent = time.perf_counter()
         self._transport.write(self._ask.data)
@@ -146,13 +158,15 @@ class Connection(asyncio.Protocol):
             return
         if reader.status != 200:
             self._fail(f"status {reader.status}")
-        elif ask.streamed and reader.lines != ask.tokens:
+        elif ask.proof is not None and not ask.proof.search(reader.end):
+            self._fail(f"an answer does not end with a usage of {ask.tokens} tokens")
+        elif ask.proof is None and ask.streamed and reader.lines != ask.tokens:
             self._fail(f"{reader.lines} tokens instead of {ask.tokens}")
         else:
             measured.whole.append(now - self._sent)
             if ask.streamed and ask.tokens > 1:
                 measured.each.append((now - self._first) / (ask.tokens - 1))
-            if not ask.streamed:
+            if ask.proof is not None or not ask.streamed:
                 measured.tokens += ask.tokens
             self._next()
 

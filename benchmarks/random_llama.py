@@ -1,14 +1,17 @@
-"""A Llama of about 100 million random parameters, the same in every run, that says text.
+"""A Llama of random parameters, the same in every run, that says text.
 
-The shape is that of the reference measurements: hidden size 768, 12 layers, 12 heads in 4 groups,
-vocabulary 32,000, tied head. Its byte-level BPE is made, not trained: all pairs of letters, then
-pairs of pairs until the vocabulary is full, so that every id is a piece of text.
+Two sizes with a vocabulary of 32,000 and a tied head: one of about 100 million parameters, where
+the model sets the pace, and one of about 5 million, where the layers around it do. The byte-level
+BPE is made, not trained: all pairs of letters, then pairs of pairs until the vocabulary is full, so
+that every id is a piece of text.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
 import random
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,18 +21,36 @@ SPACE: Final = "Ġ"  # how the byte-level alphabet writes it
 LETTERS: Final = "etaoinshrdlcumwfgypbvkjxqz"
 
 
-def write_model(folder: Path, seed: int = 0) -> None:
-    """Weights in float32 (about 350 MB), configuration and tokenizer. Takes some seconds."""
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A model's shape. heads: of the queries. groups: of the keys and values."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    groups: int
+
+
+SIZES: Final = {
+    "100m": Size(hidden=768, intermediate=2048, layers=12, heads=12, groups=4),
+    "5m": Size(hidden=128, intermediate=384, layers=4, heads=4, groups=4),
+}
+
+
+def write_model(folder: Path, seed: int = 0, size: Size = SIZES["100m"]) -> None:
+    """Weights in float32 (about 350 MB or 20 MB), configuration and tokenizer. Takes some
+    seconds."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=VOCABULARY,
-        hidden_size=768,
-        intermediate_size=2048,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        num_key_value_heads=4,
+        hidden_size=size.hidden,
+        intermediate_size=size.intermediate,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        num_key_value_heads=size.groups,
         max_position_embeddings=2048,
         tie_word_embeddings=True,
         pad_token_id=0,
@@ -42,7 +63,7 @@ def write_model(folder: Path, seed: int = 0) -> None:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """A `tokenizer.json` of VOCABULARY pieces."""
+    """A `tokenizer.json` of VOCABULARY pieces, and the class that takes it as it is."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
     pieces = list(SPECIALS) + sorted(pre_tokenizers.ByteLevel.alphabet())
@@ -59,6 +80,9 @@ def write_tokenizer(folder: Path) -> None:
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(special, special=True) for special in SPECIALS])
     tokenizer.save(str(folder / "tokenizer.json"))
+    names = {"pad_token": SPECIALS[0], "bos_token": SPECIALS[1], "eos_token": SPECIALS[2]}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", **names}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def prompts(folder: Path, count: int, tokens: int, seed: int = 0) -> list[str]:

@@ -82,3 +82,14 @@ def test_bytes_after_the_end_are_counted(answer: bytes) -> None:
 def test_what_is_no_answer_is_refused(data: bytes) -> None:
     with pytest.raises(NotHttp):
         AnswerReader().feed(data)
+
+
+def test_the_end_of_an_answer_is_kept_however_it_is_split() -> None:
+    body = b"".join([b"data: %d\n\n" % number for number in range(500)])
+    data = chunked([body[:7], body[7:]])
+    for size in (1, 3, 1000, len(data)):
+        reader = AnswerReader(tail=100)
+        for place in range(0, len(data), size):
+            reader.feed(data[place : place + size])
+        assert reader.end.endswith(body[-100:])
+        assert len(reader.end) <= 100 + size
