@@ -8,13 +8,18 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lmi.cli.failures import told
-from lmi.cli.inputs import AsJson, Folder, Sets, resolution
+from lmi.cli.inputs import AsJson, Folder, FrontChoice, FrontOption, Sets, resolution
 
 if TYPE_CHECKING:
     from lmi.config import Resolution, Setting
 
 
-def check(folder: Folder = None, sets: Sets = None, as_json: AsJson = False) -> None:
+def check(
+    folder: Folder = None,
+    sets: Sets = None,
+    front: FrontOption = FrontChoice.AUTO,
+    as_json: AsJson = False,
+) -> None:
     """Say what would run, or everything that is wrong. Exit code 0 or 2.
 
     Nothing is downloaded or loaded. Examples:
@@ -26,7 +31,7 @@ def check(folder: Folder = None, sets: Sets = None, as_json: AsJson = False) -> 
     with told(as_json=as_json):
         from lmi.launch.preflight import preflight
 
-        resolved = resolution(folder, sets)
+        resolved = resolution(folder, sets, front=front)
         preflight(resolved)
         if as_json:
             sys.stdout.write(json.dumps(document(resolved), indent=2) + "\n")

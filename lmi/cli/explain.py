@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lmi.cli.failures import told
-from lmi.cli.inputs import AsJson, Folder, Sets, resolution
+from lmi.cli.inputs import AsJson, Folder, FrontChoice, FrontOption, Sets, resolution
 
 if TYPE_CHECKING:
     from lmi.config import Resolution, Setting
@@ -20,6 +20,7 @@ _PIPE_WIDTH = 200  # columns where the output is no terminal: wide enough not to
 def explain(
     folder: Folder = None,
     sets: Sets = None,
+    front: FrontOption = FrontChoice.AUTO,
     as_json: AsJson = False,
     everything: Annotated[
         bool, typer.Option("--all", help="Also the options that nobody set, with their defaults.")
@@ -34,7 +35,7 @@ def explain(
     lmi explain --all --json /opt/ml/model
     """
     with told(as_json=as_json):
-        resolved = resolution(folder, sets)
+        resolved = resolution(folder, sets, front=front)
         settings = resolved.settings + (resolved.defaults if everything else ())
         if as_json:
             sys.stdout.write(json.dumps(document(resolved, settings), indent=2) + "\n")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
-    from lmi.config import Resolution
+    from lmi.config import Front, Resolution
 
 PLATFORM_FOLDER = Path("/opt/ml/model")
 """Where SageMaker and the reference's image put the model."""
@@ -33,21 +34,69 @@ Sets = Annotated[
         show_default=False,
     ),
 ]
+
+
+class FrontChoice(StrEnum):
+    """What --front may say."""
+
+    AUTO = "auto"
+    EMBEDDED = "embedded"
+    DJL = "djl"
+
+
+FrontOption = Annotated[
+    FrontChoice,
+    typer.Option(
+        "--front",
+        help="Who takes the requests: our own server, or the DJL model server in Java. auto: that "
+        "one where it is installed.",
+        envvar="LMI_FRONT",
+        show_choices=True,
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def resolution(
-    folder: Path | None, sets: Iterable[str] | None, extra: Mapping[str, str] | None = None
+    folder: Path | None,
+    sets: Iterable[str] | None,
+    extra: Mapping[str, str] | None = None,
+    *,
+    front: FrontChoice,
 ) -> Resolution:
     """Resolves what a command was given.
 
     extra: options of the command's own flags, by key; they beat --set. Raises ConfigError.
     """
     from lmi.config import resolve
-    from lmi.engines import installed
+    from lmi.launch.runnable import runnable
 
     flags = {**parse_sets(sets or ()), **(extra or {})}
-    return resolve(folder or _platform_folder(), os.environ, flags, installed=installed())
+    return resolve(
+        folder or _platform_folder(),
+        os.environ,
+        flags,
+        installed=runnable(),
+        front=chosen_front(front),
+    )
+
+
+def chosen_front(choice: FrontChoice) -> Front:
+    """The front that a command line means. Raises ConfigError where it is not installed."""
+    from lmi.config import Front
+    from lmi.core import ConfigError
+    from lmi.launch.djl.installed import HOME, find
+
+    if choice is FrontChoice.EMBEDDED:
+        return Front.EMBEDDED
+    if find(os.environ) is not None:
+        return Front.DJL
+    if choice is FrontChoice.DJL:
+        want = (
+            f"the DJL model server is not installed here: expected djl-serving on PATH, or {HOME}"
+        )
+        raise ConfigError("--front", choice, "the command line", want)
+    return Front.EMBEDDED
 
 
 def parse_sets(sets: Iterable[str]) -> dict[str, str]:

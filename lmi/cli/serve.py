@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lmi.cli.failures import told
-from lmi.cli.inputs import Folder, Sets, resolution
+from lmi.cli.inputs import Folder, FrontChoice, FrontOption, Sets, resolution
 
 
 def serve(
@@ -20,6 +20,7 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0: any free one.")] = None,
     sets: Sets = None,
+    front: FrontOption = FrontChoice.AUTO,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="LMI_LOG_LEVEL")
     ] = "info",
@@ -42,7 +43,7 @@ def serve(
         raise typer.Exit(follow())
     with told():
         extra = {} if model is None else {"option.model_id": model}
-        resolved = resolution(folder, sets, extra)
+        resolved = resolution(folder, sets, extra, front=front)
         logs.configure(log_level)
         from lmi.launch.serve import Address
         from lmi.launch.serve import serve as run

@@ -1,8 +1,19 @@
 """Configuration, decided once: read, resolve (every value with its origin), check, explain."""
 
+from lmi.config.front import Front
 from lmi.config.problems import ConfigErrors
 from lmi.config.resolution import Resolution, Setting
 from lmi.config.resolve import resolve
-from lmi.config.spec import ModelSpec, ServerSettings
+from lmi.config.spec import CodeSettings, ModelSpec, ServerSettings, Workers
 
-__all__ = ["ConfigErrors", "ModelSpec", "Resolution", "ServerSettings", "Setting", "resolve"]
+__all__ = [
+    "CodeSettings",
+    "ConfigErrors",
+    "Front",
+    "ModelSpec",
+    "Resolution",
+    "ServerSettings",
+    "Setting",
+    "Workers",
+    "resolve",
+]

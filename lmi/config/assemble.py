@@ -9,17 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeVar, cast
 
-from lmi.config.choose import Choice
+from lmi.config.choose import FUNCTIONS, Choice
 from lmi.config.folder import Folder
 from lmi.config.options import spellings
-from lmi.config.spec import ModelSpec, ServerSettings
+from lmi.config.spec import CodeSettings, ModelSpec, ServerSettings, Workers
 from lmi.config.values import Values, get, text_of
 from lmi.core import ConfigError
 
 MAX_ROLLING_BATCH_SIZE = 32
 """Requests at once where nothing is set: the reference's own default."""
 
-FORMATTERS = ("json", "jsonlines", "sse")
+FORMATTERS = (
+    *("json", "jsonlines", "sse", "none"),
+    *("json_chat", "jsonlines_chat", "sse_chat"),
+)
 """Forms of answers that need no code of the model's own."""
 
 _PORT = 8080
@@ -28,6 +31,8 @@ _T = TypeVar("_T")
 
 # Read by the choice of the engine or by the fields of the spec; the rest is for the engine.
 _NOT_FOR_THE_ENGINE = frozenset({"engine", "rolling_batch"})
+# Of those the launcher tells what came of them; variables may be secrets, and are set already.
+_NOT_FOR_CODE = frozenset({"engine", "option.rolling_batch", "option.env"})
 
 
 def assemble(
@@ -35,11 +40,15 @@ def assemble(
     values: Values,
     options: Mapping[str, object],
     user_options: Mapping[str, str],
+    properties: Mapping[str, str],
     folder: Folder | None,
     *,
     own_code: bool,
 ) -> ModelSpec:
-    """The spec of a configuration without problems. Raises ConfigError for a bad address."""
+    """The spec of a configuration without problems. Raises ConfigError for a bad address.
+
+    properties: every option that is set, as text, by documented key.
+    """
     read = _Reader(values)
     model_id = model_of(values, folder)
     return ModelSpec(
@@ -53,6 +62,8 @@ def assemble(
         model_py=folder is not None and folder.model_py,
         has_custom_handler=own_code,
         entry_point=text_of(values, "option.entryPoint"),
+        classic=None if folder is None else folder.classic,
+        code=_code(read, properties) if choice.engine == FUNCTIONS else None,
         dtype=text_of(values, "option.dtype") or "auto",
         trust_remote_code=read.required("option.trust_remote_code", bool),
         tensor_parallel_degree=cast(
@@ -67,6 +78,7 @@ def assemble(
         block_size=read.optional("option.block_size", int),
         kv_cache_memory=read.optional("option.kv_cache_memory", int),
         threads=read.optional("option.threads", int),
+        input_formatter=text_of(values, "option.input_formatter"),
         output_formatter=text_of(values, "option.output_formatter"),
         tgi_compat=read.required("option.tgi_compat", bool),
         compat=cast("Literal['0.25', '0.36', 'async']", read.required("option.compat", str)),
@@ -112,6 +124,33 @@ class _Reader:
             return value
         option = spellings()[key]
         return cast(_T, option.kind.parse(option.default or ""))
+
+
+def _code(read: _Reader, properties: Mapping[str, str]) -> CodeSettings:
+    def workers(prefix: str) -> Workers:
+        least, most = (read.optional(f"{prefix}{end}Workers", int) for end in ("min", "max"))
+        return Workers(least, most)
+
+    return CodeSettings(
+        handler=read.required("option.handler", str),
+        properties=MappingProxyType(
+            {
+                key.removeprefix("option."): text
+                for key, text in properties.items()
+                if key not in _NOT_FOR_CODE and not (key in spellings() and spellings()[key].server)
+            }
+        ),
+        python=read.optional("option.pythonExecutable", str),
+        environ=read.optional("option.env", MappingProxyType) or MappingProxyType({}),
+        own_environment=read.required("option.enable_venv", bool),
+        workers=workers(""),
+        gpu_workers=workers("gpu."),
+        cpu_workers=workers("cpu."),
+        devices=read.optional("load_on_devices", tuple) or (),
+        max_idle=float(read.required("max_idle_time", int)),
+        batch_size=read.required("batch_size", int),
+        max_batch_delay=read.required("max_batch_delay", int) / 1000,
+    )
 
 
 def _server(values: Values, read: _Reader) -> ServerSettings:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+FUNCTIONS = "python"
+"""The engine that generates no text by itself: handlers, the model's own and stock ones."""
+
 NAMED = {
     "lmi-dist": "lmi-dist",
     "vLLM": "vllm",

@@ -8,12 +8,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from os.path import isdir, isfile
 from pathlib import Path
+from typing import Literal
 
 from lmi.core import ConfigError
 
 # In the reference's order; the last is Mistral's own form.
 _MODEL_CONFIGS = ("config.json", "adapter_config.json", "model_index.json", "params.json")
-_CLASSIC = (".skops", ".joblib", ".pkl", ".pickle", ".cloudpkl", ".xgb", ".bst", ".ubj")
+Classic = Literal["sklearn", "xgboost"]
+"""Libraries whose models are served by a stock handler of their own."""
+
+_CLASSIC: Mapping[Classic, tuple[str, ...]] = {
+    "sklearn": (".skops", ".joblib", ".pkl", ".pickle", ".cloudpkl"),
+    "xgboost": (".xgb", ".bst", ".ubj"),
+}
 _WEIGHTS = ("*.safetensors", "*.gguf")
 
 
@@ -22,14 +29,14 @@ class Folder:
     """A model's folder.
 
     model: its config.json, None where there is none. has_model: it holds a model's files.
-    classic: that model is one of sklearn or XGBoost. model_py: there is a model.py. names: what its
-    top level binds; None where only running it would tell.
+    classic: the library of a model that is one of sklearn or XGBoost. model_py: there is a
+    model.py. names: what its top level binds; None where only running it would tell.
     """
 
     path: Path
     model: Mapping[str, object] | None
     has_model: bool
-    classic: bool
+    classic: Classic | None
     model_py: bool
     names: frozenset[str] | None
 
@@ -55,7 +62,14 @@ def look(path: Path) -> Folder:
     """Reads what the folder tells. Raises ConfigError for a config.json that is no JSON object."""
     config = next((path / name for name in _MODEL_CONFIGS if isfile(path / name)), None)
     model = None if config is None else read_model(config)
-    classic = any(isfile(path / f"model{suffix}") for suffix in _CLASSIC)
+    classic = next(
+        (
+            library
+            for library, suffixes in _CLASSIC.items()
+            if any(isfile(path / f"model{suffix}") for suffix in suffixes)
+        ),
+        None,
+    )
     weights = any(True for pattern in _WEIGHTS for _ in path.glob(pattern))
     model_py = isfile(path / "model.py")
     names = _top_level_names(path / "model.py") if model_py else frozenset[str]()

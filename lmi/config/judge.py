@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from lmi.config import kinds
+from lmi.config.front import JAVA, Front
 from lmi.config.kinds import Kind
 from lmi.config.nearest import Names, distance
 from lmi.config.options import ENGINES, TABLE, Option, Verdict, spellings
@@ -41,14 +42,16 @@ def judge(
     engine: str | None,
     own_code: bool,
     tolerant: bool,
+    front: Front = Front.EMBEDDED,
 ) -> Judgement:
     """Judges every setting. engine: None where none could be chosen; then only spelling is judged.
 
     own_code: the model's own handler takes the requests. tolerant: unknown options are warnings.
+    front: the DJL model server reads every key of the server.
     """
     outcome = Judgement()
     for value in values.values():
-        _known(outcome, value, engine, own_code)
+        _known(outcome, value, engine, own_code, front)
     seen: dict[str, list[Candidate]] = {}
     for candidate in unknown:
         seen.setdefault(candidate.key, []).append(candidate)
@@ -58,7 +61,9 @@ def judge(
     return outcome
 
 
-def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool) -> None:
+def _known(
+    outcome: Judgement, value: Value, engine: str | None, own_code: bool, front: Front
+) -> None:
     option = value.option
     if engine is None:
         return
@@ -77,6 +82,8 @@ def _known(outcome: Judgement, value: Value, engine: str | None, own_code: bool)
     if own_code and not option.ours_to_read:
         outcome.user_options[option.short] = value.text
         setting = replace(setting, fate=Fate.USER, consumer=_OWN_CODE)
+    elif front is Front.DJL and option.server and verdict is not Verdict.USED:
+        setting = replace(setting, consumer=JAVA)
     elif limit is not None and value.value not in limit.values:
         outcome.problems.append(value.error(limit.why))
         return

@@ -13,11 +13,15 @@ from os.path import isdir, isfile
 from pathlib import Path
 
 from lmi.config import sources
-from lmi.config.assemble import FORMATTERS, assemble, model_of
-from lmi.config.choose import Choice, NoEngine, Question, choose
+from lmi.config.assemble import assemble, model_of
+from lmi.config.choose import NoEngine, Question, choose
+from lmi.config.code import takes_requests
+from lmi.config.contradictions import contradictions, place
 from lmi.config.folder import Folder, descend, look, read_model
+from lmi.config.front import Front
 from lmi.config.judge import defaults, judge, unable
 from lmi.config.options import FOREIGN_ENGINES, spellings
+from lmi.config.parameters import from_parameters
 from lmi.config.problems import ConfigErrors
 from lmi.config.resolution import Fate, Resolution, Setting
 from lmi.config.secure import violations
@@ -33,21 +37,24 @@ def resolve(
     environ: Mapping[str, str],
     flags: Mapping[str, str] | None = None,
     *,
+    parameters: Mapping[str, str] | None = None,
     installed: Collection[str],
+    front: Front = Front.EMBEDDED,
 ) -> Resolution:
     """The configuration of the model in `folder` (None: the environment alone says what to serve).
 
-    flags: `--set` keys, spelt as in serving.properties, and their values. installed: engines that
-    can run here, by our names. Raises ConfigErrors with every problem found.
+    flags: `--set` keys, spelt as in serving.properties, and their values. parameters: what the DJL
+    model server told its worker. installed: engines that can run here, by our names. front: who
+    takes the requests. Raises ConfigErrors with every problem found.
     """
     try:
-        found, candidates = _gather(folder, environ, flags or {})
+        found, candidates = _gather(folder, environ, flags or {}, parameters or {})
     except ConfigError as error:
         raise ConfigErrors([error]) from error
     candidates, warnings = _with_prefix(candidates)
     known = [candidate for candidate in candidates if candidate.key in spellings()]
     unknown = [candidate for candidate in candidates if candidate.key not in spellings()]
-    own_code = _own_code(known, found)
+    own_code = takes_requests(known, found)
 
     values, unreadable = merge(known, own_code=own_code)
     problems = list(unreadable.values())
@@ -68,11 +75,13 @@ def resolve(
     engine = None if choice is None else choice.engine
     if get(values, "engine") in FOREIGN_ENGINES:
         unknown = []  # they belong to that engine, which is the problem
-    judgement = judge(values, unknown, engine=engine, own_code=own_code, tolerant=tolerant)
+    judgement = judge(
+        values, unknown, engine=engine, own_code=own_code, tolerant=tolerant, front=front
+    )
     problems += judgement.problems
     problems += violations(environ, values, found)
     if choice is not None:
-        problems += _contradictions(choice, values, found, installed)
+        problems += contradictions(choice, values, found)
     if problems or choice is None:
         raise ConfigErrors(sorted(problems, key=lambda problem: _position(problem.source)))
     try:
@@ -81,6 +90,7 @@ def resolve(
             values,
             judgement.options,
             judgement.user_options,
+            {setting.key: setting.text for setting in judgement.settings},
             found,
             own_code=own_code,
         )
@@ -114,7 +124,10 @@ _DECIDING = frozenset({"engine", "option.rolling_batch", "option.task", "option.
 
 
 def _gather(
-    folder: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
+    folder: Path | None,
+    environ: Mapping[str, str],
+    flags: Mapping[str, str],
+    parameters: Mapping[str, str],
 ) -> tuple[Folder | None, list[Candidate]]:
     """Reads every source. Raises ConfigError for a file that can't be read."""
     candidates = sources.from_flags(flags) + sources.from_environment(environ)
@@ -124,6 +137,8 @@ def _gather(
     found = _folder(folder, environ)
     if found is not None and isfile(found.path / sources.PROPERTIES):
         candidates += sources.from_file(found.path / sources.PROPERTIES, Layer.FILE)
+    features = bool(environ.get("SERVING_FEATURES"))
+    candidates += from_parameters(parameters, candidates, features=features)
     return found, candidates
 
 
@@ -157,25 +172,6 @@ def _with_prefix(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list
     return found, warnings
 
 
-def _own_code(known: Sequence[Candidate], folder: Folder | None) -> bool:
-    """Whether the model's own code takes the requests: its entry point, or its model.py."""
-    values, _ = merge(
-        (
-            candidate
-            for candidate in known
-            if candidate.key in ("option.entryPoint", "option.handler")
-        ),
-        own_code=True,
-    )
-    entry_point = text_of(values, "option.entryPoint")
-    if entry_point is not None:
-        return not entry_point.startswith("djl_python.")
-    if folder is None or not folder.model_py:
-        return False
-    handler = text_of(values, "option.handler") or "handle"
-    return folder.names is None or handler in folder.names
-
-
 def _question(
     values: Values, unknown: Sequence[Candidate], folder: Folder | None, own_code: bool
 ) -> Question:
@@ -194,7 +190,7 @@ def _question(
         has_custom_handler=own_code,
         features=tuple(map(str, features)) if isinstance(features, tuple) else (),
         model=model,
-        classic_model=folder is not None and folder.classic,
+        classic_model=folder is not None and folder.classic is not None,
         unable=unable(values, unknown),
         async_mode=get(values, "option.async_mode") is True,
     )
@@ -204,43 +200,7 @@ def _no_engine(error: NoEngine, values: Values, folder: Folder | None) -> Config
     key = "features" if error.option == "SERVING_FEATURES" else error.option
     if key is not None and key in values:
         return values[key].error(str(error))
-    return ConfigError(key or "engine", None, _place(folder), str(error))
-
-
-def _contradictions(
-    choice: Choice, values: Values, folder: Folder | None, installed: Collection[str]
-) -> list[ConfigError]:
-    """What is wrong with the configuration as a whole."""
-    problems = []
-    own_code = folder is not None and folder.model_py
-    if own_code and "python" not in installed:
-        want = "code of the model's own is not run yet: remove it, or serve without it"
-        problems.append(ConfigError("model.py", None, _place(folder), want))
-    formatter = values.get("option.output_formatter")
-    if formatter is not None and not own_code and formatter.text not in FORMATTERS:
-        want = f"expected one of {', '.join(FORMATTERS)}; other formatters need a model.py"
-        problems.append(formatter.error(want))
-    model = values.get("option.model_id")
-    if model is not None and model.text.startswith("djl://"):
-        want = (
-            "models of the DJL zoo need the DJL model server; expected a hub id, s3:// or a folder"
-        )
-        problems.append(model.error(want))
-    if choice.engine not in ("echo", "python") and not _has_model(values, folder):
-        want = (
-            "no model: put its files (config.json, *.safetensors) into the folder, or set "
-            "option.model_id in serving.properties, or set HF_MODEL_ID"
-        )
-        problems.append(ConfigError("option.model_id", None, _place(folder), want))
-    return problems
-
-
-def _has_model(values: Values, folder: Folder | None) -> bool:
-    return model_of(values, folder) is not None or (folder is not None and folder.has_model)
-
-
-def _place(folder: Folder | None) -> str:
-    return "the environment" if folder is None else str(folder.path)
+    return ConfigError(key or "engine", None, place(folder), str(error))
 
 
 def _position(source: str) -> tuple[str, int]:

@@ -52,7 +52,7 @@ def violations(
         if entry_point is not None and not entry_point.startswith("djl_python."):
             want = _forbids("DISALLOW_CUSTOM_INFERENCE_SCRIPTS")
             yield values["option.entryPoint"].error(want)
-        elif entry_point is None and folder is not None and folder.model_py:
+        if folder is not None and folder.model_py:
             yield _file(folder.path / "model.py", "DISALLOW_CUSTOM_INFERENCE_SCRIPTS")
     if "DISALLOW_REQUIREMENTS_TXT" in controls and folder is not None:
         requirements = folder.path / "requirements.txt"

@@ -21,15 +21,51 @@ class ServerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """Processes that run a handler: at least, from the start, and at most. None: not set."""
+
+    least: int | None = None
+    most: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CodeSettings:
+    """How a handler, the model's own or a stock one, is run. Times are in seconds.
+
+    handler: the function's name. properties: what it is told first: every option that is set, as
+    text, by short key, but for those that the engine is chosen from. python: its interpreter, None
+    for this one. environ: variables on top of this process's. own_environment: its requirements go
+    into a virtual environment. workers: on whatever device; gpu_workers and cpu_workers where the
+    kind of device is known, which beat it. devices: GPUs by index, -1 for the processor; empty for
+    all. batch_size: calls that the handler takes at once.
+    """
+
+    handler: str
+    properties: Mapping[str, str]
+    python: str | None
+    environ: Mapping[str, str]
+    own_environment: bool
+    workers: Workers
+    gpu_workers: Workers
+    cpu_workers: Workers
+    devices: tuple[int, ...]
+    max_idle: float
+    batch_size: int
+    max_batch_delay: float
+
+
+@dataclass(frozen=True, slots=True)
 class ModelSpec:
     """One model and how to serve it. Needs no download and no device; None: the engine decides.
 
     folder: where serving.properties stands (the only sub-folder of the given one, where there is
     just one). model_id: hub id, s3:// URL or folder; None where the folder itself is the model.
     reason: why this engine. model_py: the folder has a model.py. has_custom_handler: its own
-    `handle`, or an entry point, takes requests. options: what is set for the engine, parsed, by
-    short key (`dtype`), defaults left out. user_options: what is set for the user's own code, as
-    text, by short key. Times are in seconds.
+    `handle`, or an entry point, takes requests. classic: the folder holds a model of that library.
+    code: how the handler is run where the engine is `python`, which generates no text by itself,
+    else None. options: what is set for the engine, parsed, by short key (`dtype`), defaults left
+    out. user_options: what is set for the user's own code, as text, by short key. Times are in
+    seconds.
     """
 
     name: str
@@ -42,6 +78,8 @@ class ModelSpec:
     model_py: bool
     has_custom_handler: bool
     entry_point: str | None
+    classic: Literal["sklearn", "xgboost"] | None
+    code: CodeSettings | None
 
     dtype: str
     trust_remote_code: bool
@@ -53,6 +91,7 @@ class ModelSpec:
     kv_cache_memory: int | None
     threads: int | None
 
+    input_formatter: str | None
     output_formatter: str | None
     tgi_compat: bool
     compat: Literal["0.25", "0.36", "async"]
@@ -67,6 +106,11 @@ class ModelSpec:
     options: Mapping[str, object]
     user_options: Mapping[str, str]
     server: ServerSettings
+
+    @property
+    def hooks(self) -> bool:
+        """Whether a model.py stands beside an engine: its formatters, or a `handle` before it."""
+        return self.model_py and self.code is None
 
     @property
     def model(self) -> str:

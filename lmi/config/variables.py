@@ -19,9 +19,10 @@ class Layer(IntEnum):
     OLDER = 3  # TENSOR_PARALLEL_DEGREE, HF_MODEL_ID, ...
     OPTION = 4  # OPTION_*, ARGS_*
     FILE = 5  # serving.properties
-    SERVING = 6  # SERVING_* for a key of the server
-    SAGEMAKER = 7
-    FLAG = 8
+    PARAMETERS = 6  # what the DJL model server tells a worker, or `POST /models` the server
+    SERVING = 7  # SERVING_* for a key of the server
+    SAGEMAKER = 8
+    FLAG = 9
 
 
 def _same(text: str) -> str:

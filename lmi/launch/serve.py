@@ -17,17 +17,15 @@ from dataclasses import dataclass
 
 import uvloop
 
-from lmi import engines, server
+from lmi import server
 from lmi.config import Resolution
 from lmi.config.spec import ModelSpec
-from lmi.core import ConfigError, EngineDead
-from lmi.launch.bind import bind
+from lmi.core import ConfigError, EngineInfo
 from lmi.launch.heap import give_large_blocks_back
+from lmi.launch.model import binder, loaded, make
 from lmi.launch.preflight import preflight
-from lmi.launch.progress import Reporter, reporter
-from lmi.schemas import SchemaConfig
-from lmi.session import Loaded, Session, SessionConfig, State
-from lmi.text import ChatTemplate
+from lmi.launch.progress import reporter
+from lmi.session import Served, State
 
 log = logging.getLogger("lmi.start")
 
@@ -66,13 +64,8 @@ async def _serve(
     config: server.ServerConfig,
     listener: socket.socket,
 ) -> None:
-    def load(progress: engines.Progress) -> Loaded:
-        bound = bind(spec, environ, progress)
-        chat = None if bound.path is None else ChatTemplate.load(bound.path, _template(spec))
-        return Loaded(engines.load(bound, progress), chat)
-
     started = time.monotonic()
-    session = Session(session_config(spec), load)
+    session = make(spec, binder(spec, environ))
     sessions = {spec.name: session}
     ports: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     app = server.build_app(sessions, config)
@@ -81,7 +74,7 @@ async def _serve(
     )
     with closing(reporter()) as phases:
         session.start(phases.report)
-        loading = asyncio.ensure_future(_loaded(session, spec, phases))
+        loading = asyncio.ensure_future(loaded(session, spec))
         await asyncio.wait({serving, loading}, return_when=asyncio.FIRST_COMPLETED)
     if serving.done() or session.health().state in (State.DRAINING, State.CLOSED):
         loading.cancel()  # a signal came first
@@ -95,26 +88,9 @@ async def _serve(
     await serving
 
 
-def _template(spec: ModelSpec) -> str | None:
-    named = spec.options.get("chat_template")
-    return None if named is None else str(named)
-
-
-async def _loaded(session: Session, spec: ModelSpec, phases: Reporter) -> None:
-    limit = spec.model_loading_timeout
-    try:
-        async with asyncio.timeout(limit):
-            await session.ready()
-    except TimeoutError:
-        raise EngineDead(
-            f"{spec.name} was not ready within option.model_loading_timeout={limit} seconds; "
-            f"it was at: {session.health().reason}"
-        ) from None
-
-
-def _say_ready(session: Session, spec: ModelSpec, url: str, seconds: float) -> None:
+def _say_ready(session: Served, spec: ModelSpec, url: str, seconds: float) -> None:
     info = session.info
-    if info is not None:
+    if isinstance(info, EngineInfo):
         facts = ", ".join(f"{name} {value}" for name, value in info.details)
         log.info("%s: context %d tokens, %s", spec.name, info.max_model_len, facts)
     log.info("ready after %.1f s: %s serves %s", seconds, url, spec.name)
@@ -122,22 +98,6 @@ def _say_ready(session: Session, spec: ModelSpec, url: str, seconds: float) -> N
         """try: curl %s/invocations -H 'Content-Type: application/json' """
         """-d '{"inputs": "Return a copy of the", "parameters": {"max_new_tokens": 40}}'""",
         url,
-    )
-
-
-def session_config(spec: ModelSpec) -> SessionConfig:
-    """What the session is told."""
-    return SessionConfig(
-        model=spec.name,
-        schema=SchemaConfig(
-            form=spec.compat,
-            tgi_compat=spec.tgi_compat,
-            output_formatter=spec.output_formatter,
-            strict_parameters=spec.strict_parameters,
-        ),
-        max_queue=spec.job_queue_size,
-        predict_timeout=float(spec.predict_timeout),
-        restart_limit=spec.retry_threshold,
     )
 
 

@@ -53,7 +53,8 @@ class Option:
     for it or the engine decides. aliases: older spellings of the key. used: engines that read it,
     or ANY. advisory, refused: reasons by engine, or ANY. limits: by engine. off: values that ask
     for nothing, which every engine honours. since, until: LMI releases. free: a model's own code
-    may give it values of its own. reader: who reads it where no engine does.
+    may give it values of its own. runs_code: it says how that code is run, so the launcher reads it
+    too. reader: who reads it where no engine does.
     """
 
     key: str
@@ -72,6 +73,7 @@ class Option:
     secret: bool = False
     server: bool = False
     free: bool = False
+    runs_code: bool = False
     group: str = ""
     reader: str = "launcher"
 
@@ -93,7 +95,7 @@ class Option:
     @property
     def ours_to_read(self) -> bool:
         """Whether the launcher or the server reads it, also beside the model's own code."""
-        return ANY in self.used and not self.free
+        return self.runs_code or (ANY in self.used and not self.free)
 
     def use(self, engine: str) -> Use:
         """What becomes of this option under an engine."""

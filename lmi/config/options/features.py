@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmi.config.kinds import Choice, Flag, Text, Whole
-from lmi.config.options.base import Option
+from lmi.config.options.base import ANY, Option
 
 GROUP = "Generation: adapters, speculation, tools, images"
 
@@ -133,8 +133,7 @@ OPTIONS = (
         "option.chat_template",
         Text("a file, or the template itself"),
         "Chat template in place of the tokenizer's.",
-        used=("vllm",),
-        refused={"lmi-dist": "chat requests are not served yet; put the template into the prompt"},
+        used=(ANY,),
         since="0.33",
     ),
     Option(

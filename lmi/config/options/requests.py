@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from lmi.config.kinds import Choice, Flag, Text, Whole
+from lmi.config.kinds import Checked, Choice, Flag, Text, Whole
 from lmi.config.options.base import ANY, Option
+from lmi.config.options.workers import devices, variables
 
 GROUP = "Requests, answers and the model's life"
 
@@ -23,8 +24,7 @@ OPTIONS = (
         "option.input_formatter",
         Text("the name of a formatter of the model's own code"),
         "Reads the requests.",
-        used=("python",),
-        refused={ANY: "own formatters need a model.py, which is not run yet"},
+        used=(ANY,),
     ),
     Option(
         "option.tgi_compat",
@@ -125,8 +125,10 @@ OPTIONS = (
         Flag(),
         "Load on several devices at once.",
         default="false",
-        used=("python",),
-        advisory={ANY: "the engine loads its own ranks"},
+        advisory={
+            "python": "workers always load at the same time",
+            ANY: "the engine loads its own ranks",
+        },
     ),
     Option(
         "option.entryPoint",
@@ -141,6 +143,7 @@ OPTIONS = (
         "Function of the entry point that takes requests.",
         default="handle",
         used=("python",),
+        runs_code=True,
         advisory={ANY: "it is about the user's own code, of which there is none"},
     ),
     Option(
@@ -148,13 +151,15 @@ OPTIONS = (
         Text("a program"),
         "Python for the model's own code.",
         used=("python",),
+        runs_code=True,
         advisory={ANY: "the engine runs in the interpreter of this installation"},
     ),
     Option(
         "option.env",
-        Text("k=v, separated by commas"),
+        Checked("k=v, separated by commas", variables),
         "Variables for the worker's process.",
         used=("python",),
+        runs_code=True,
         refused={ANY: "set the variables for lmi itself"},
     ),
     Option(
@@ -163,6 +168,7 @@ OPTIONS = (
         "A virtual environment for the model's own requirements.",
         default="false",
         used=("python",),
+        runs_code=True,
         off=(False,),
         since="0.29",
     ),
@@ -195,7 +201,6 @@ OPTIONS = (
         Flag(),
         "Requests go to rank 0 only.",
         default="true",
-        used=("python",),
         advisory={ANY: "ranks take their work from rank 0"},
         since="0.29",
     ),
@@ -236,7 +241,8 @@ OPTIONS = (
             prefix + key,
             Whole(1),
             doc,
-            used=("python", "vllm"),
+            used=("python",),
+            runs_code=True,
             advisory={ANY: _ONE_PROCESS},
         )
         for prefix in ("", "gpu.", "cpu.")
@@ -263,6 +269,7 @@ OPTIONS = (
         default="1",
         aliases=("max_dynamic_batch_size", "option.batch_size"),
         used=("python", "deepspeed"),
+        runs_code=True,
         advisory={ANY: _AT_ONCE},
     ),
     Option(
@@ -271,6 +278,7 @@ OPTIONS = (
         "Milliseconds that a batch waits to fill.",
         default="100",
         used=("python", "deepspeed"),
+        runs_code=True,
         advisory={ANY: _AT_ONCE},
     ),
     Option(
@@ -279,14 +287,16 @@ OPTIONS = (
         "Seconds after which an idle extra worker ends.",
         default="60",
         used=("python",),
+        runs_code=True,
         advisory={ANY: _ONE_PROCESS},
     ),
     Option(
         "load_on_devices",
-        Text("devices such as 0;1, or *"),
+        Checked("GPUs such as 0;1, -1 for the processor, or *", devices),
         "Devices that the model is loaded on.",
         default="*",
-        used=("python", "vllm"),
+        used=("python",),
+        runs_code=True,
         advisory={ANY: "the engine takes the devices that it sees"},
     ),
     Option(

@@ -50,6 +50,23 @@ def test_a_model_py_with_a_handler_takes_the_requests(resolved: Resolved) -> Non
         assert found.spec.has_custom_handler
 
 
+@pytest.mark.parametrize("name", ["model_fn", "predict_fn"])
+def test_a_script_of_sagemaker_takes_the_requests(resolved: Resolved, name: str) -> None:
+    found = resolved(model_py=f"def {name}(a): ...\n", installed=ALL)
+    assert found.spec.has_custom_handler
+    assert found.spec.engine == "python"
+
+
+@pytest.mark.parametrize("engine", ["lmi-dist", "echo"])
+def test_beside_an_engine_that_is_named_outright_a_handler_only_helps(
+    resolved: Resolved, engine: str
+) -> None:
+    spec = resolved(f"engine={engine}", model_py="def handle(i): ...\n").spec
+    assert spec.engine == engine
+    assert spec.hooks
+    assert spec.code is None
+
+
 def test_a_stock_entry_point_beats_the_folders_model_py(resolved: Resolved) -> None:
     text = "option.entryPoint=djl_python.huggingface"
     found = resolved(text, model_py="def handle(i): ...\n", installed=ALL)
@@ -66,16 +83,16 @@ def test_an_entry_point_of_the_users_takes_the_requests(resolved: Resolved) -> N
 @pytest.mark.parametrize(
     ("file", "has_model", "classic"),
     [
-        ("model.safetensors", True, False),
-        ("config.json", True, False),
-        ("params.json", True, False),
-        ("model.skops", False, True),
-        ("model.bst", False, True),
-        ("notes.txt", False, False),
+        ("model.safetensors", True, None),
+        ("config.json", True, None),
+        ("params.json", True, None),
+        ("model.skops", False, "sklearn"),
+        ("model.bst", False, "xgboost"),
+        ("notes.txt", False, None),
     ],
 )
 def test_a_models_files_are_recognised(
-    tmp_path: Path, file: str, has_model: bool, classic: bool
+    tmp_path: Path, file: str, has_model: bool, classic: str | None
 ) -> None:
     (tmp_path / file).write_text("{}")
     found = look(tmp_path)

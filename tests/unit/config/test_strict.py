@@ -221,9 +221,16 @@ def test_the_servers_options_are_checked_beside_the_users_handler(problems: Prob
     assert line.endswith("expected a whole number from 1")
 
 
-def test_a_model_py_is_not_silently_left_out(problems: Problems) -> None:
-    (line,) = problems(model_py="def my_formatter(): ...\n")
-    assert line.startswith("model.py (from ")
+def test_a_formatter_of_the_models_own_needs_a_model_py(
+    problems: Problems, resolved: Resolved
+) -> None:
+    text = "option.rolling_batch=lmi-dist\noption.output_formatter=mine\noption.input_formatter=its"
+    first, second = problems(text)
+    assert first.startswith("option.output_formatter='mine' (from serving.properties:2): expected")
+    assert second.endswith("own formatters need a model.py")
+    spec = resolved(text, model_py="def mine(): ...\n").spec
+    assert (spec.output_formatter, spec.input_formatter) == ("mine", "its")
+    assert spec.hooks
 
 
 @pytest.mark.parametrize("environment", environments(), ids=lambda each: each.name)

@@ -14,8 +14,9 @@ from lmi.core import ConfigError
 from lmi.engines import BoundSpec
 from lmi.engines.lmi_dist import by_mpirun
 from lmi.engines.lmi_dist import config as dist_config
+from lmi.launch.model import session_config
 from lmi.launch.preflight import preflight
-from lmi.launch.serve import Address, server_config, session_config
+from lmi.launch.serve import Address, server_config
 
 MODEL = Path("/models/one")
 
@@ -51,6 +52,7 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "option.enforce_eager": ("true", dist),
     "option.runtime": ("transformers", dist),
     "option.mpi_mode": ("true", lambda spec: by_mpirun(BoundSpec(spec, MODEL))),
+    "option.chat_template": ("{{ messages }}", lambda spec: spec.options.get("chat_template")),
     "option.output_formatter": ("sse", session_config),
     "option.tgi_compat": ("true", session_config),
     "option.compat": ("0.25", session_config),
@@ -75,6 +77,7 @@ DECIDED_WHILE_RESOLVING = {
     "option.unknown_options",
     "option.entryPoint",
     "features",
+    "option.input_formatter",
 }
 
 
