@@ -243,7 +243,8 @@ class Supervisor:
             self._listener.given_up(error)
 
     def _forget(self, worker: WorkerProcess) -> None:
-        for each in (worker.link, *(stream.pipe for stream in worker.prints)):
+        ends = [worker.link.fileno(), *(stream.pipe.fileno() for stream in worker.prints)]
+        for each in ends:
             with contextlib.suppress(KeyError):  # a stream that came to its end
                 self._selector.unregister(each)
 

@@ -7,12 +7,15 @@
     await session.drain(grace)           before the process ends
 
 A front gives a `Sink`, because the bytes of a step must reach all clients without waking a task for
-each; `collect` and `stream` are for callers that would rather await.
+each; `collect` and `stream` are for callers that would rather await. `FunctionSession` is the same
+over a function: a user's or a library's handler in worker processes.
 """
 
 from lmi.session.adapters import Adapters, LoraNotEnabled
 from lmi.session.awaitable import collect, stream
 from lmi.session.config import Loaded, Progress, SessionConfig
+from lmi.session.function_call import FunctionCall
+from lmi.session.function_session import FunctionConfig, FunctionSession
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Histogram, Measures
 from lmi.session.served import Accepted, Served
@@ -22,6 +25,9 @@ from lmi.session.states import Health, State
 __all__ = [
     "Accepted",
     "Adapters",
+    "FunctionCall",
+    "FunctionConfig",
+    "FunctionSession",
     "Health",
     "Histogram",
     "Live",

@@ -7,12 +7,12 @@ ends with its engine: `on_death` is called once, and nothing comes after it.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
 
 from lmi.core import Delta, Engine, EngineDead, EngineStats, GenerationRequest
+from lmi.session.doorbell import Doorbell
 from lmi.session.live import Live
 
 log = logging.getLogger("lmi.session")
@@ -39,9 +39,7 @@ class Pump:
         self.last_progress = time.monotonic()
         self._on_death = on_death
         self._dead = False
-        self._woken = False
-        self._loop = asyncio.get_running_loop()
-        engine.on_ready(self._wake)
+        engine.on_ready(Doorbell(self._turn).ring)
 
     def submit(self, live: Live, requests: Sequence[GenerationRequest]) -> None:
         """Give a request's generations to the engine: all of them, or raise RequestError."""
@@ -84,19 +82,7 @@ class Pump:
         """Listen no more; the engine is about to be closed on purpose."""
         self._dead = True
 
-    def _wake(self) -> None:
-        # Two threads may both see False here: the second turn then finds nothing: harmless.
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._turn)
-            except RuntimeError:
-                # The loop has been closed: the process is ending and nobody waits for tokens.
-                log.debug("an engine woke a closed event loop")
-
     def _turn(self) -> None:
-        # Before the poll: news that come during it must wake us again.
-        self._woken = False
         if self._dead:
             return
         try:

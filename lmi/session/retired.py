@@ -1,11 +1,11 @@
-"""Engines on their way out: closed in threads, waited for within bounds."""
+"""Engines and functions on their way out: closed in threads, waited for within bounds."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Protocol
 
-from lmi.core import Engine
 from lmi.session.threads import in_thread
 
 log = logging.getLogger("lmi.session")
@@ -14,13 +14,20 @@ log = logging.getLogger("lmi.session")
 _PATIENCE = 60.0
 
 
+class Closable(Protocol):
+    """An engine or a function."""
+
+    def close(self) -> None: ...
+
+
 class Retired:
-    """Closes engines. A new engine needs the memory that the old one held, so there is a `wait`."""
+    """Closes engines and functions. A new engine needs the memory of the old one: hence
+    `wait`."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def add(self, engine: Engine) -> None:
+    def add(self, engine: Closable) -> None:
         """Begin to close an engine; returns at once."""
         task = asyncio.get_running_loop().create_task(in_thread(engine.close))
         self._tasks.add(task)

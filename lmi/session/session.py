@@ -2,7 +2,7 @@
 
 Everything but loading and closing an engine happens on the event loop's thread. An engine that dies
 takes its pump along; the requests that lived in it get one error each, and the next engine starts
-with a pump of its own. The rule to keep: a state changes only in `_enter`.
+with a pump of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -24,13 +24,13 @@ from lmi.core import (
     Head,
     LmiError,
     Route,
-    Unavailable,
 )
 from lmi.schemas import ParsedRequest, Serving, parse
 from lmi.session.adapters import AdapterDesk
 from lmi.session.admission import DrainRate, admit
 from lmi.session.awaitable import collect
 from lmi.session.config import Loaded, Progress, SessionConfig
+from lmi.session.life import Life
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Measures
 from lmi.session.pump import Pump
@@ -45,7 +45,6 @@ log = logging.getLogger("lmi.session")
 _ids = itertools.count(1)
 
 _TICK = 1.0  # seconds between looks at the engine's progress and the queue's drain rate
-_RETRY_LOADING = 5.0  # seconds; loading takes longer, but a load balancer asks often anyway
 
 Load = Callable[[Progress], Loaded]
 
@@ -60,18 +59,11 @@ class Session:
         self.config = config
         self.measures = Measures()
         self._load = load
-        self._state = State.LOADING
-        self._reason = "not started"
-        self._failure: LmiError | None = None
+        self._life = Life(config.model)
         self._pump: Pump | None = None
         self._chat: ChatTemplate | None = None
         self._adapters = AdapterDesk(config.predict_timeout)
         self._said: set[str] = set()
-        self._lives: set[Live] = set()
-        self._settled = asyncio.Event()  # loaded, or known never to be
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._tasks: set[asyncio.Task[None]] = set()
         self._retired = Retired()
         self._rate = DrainRate(time.monotonic())
         self._restarts = 0
@@ -82,18 +74,14 @@ class Session:
 
     def start(self, progress: Progress = lambda phase, done, total: None) -> None:
         """Begin to load. progress: gets every phase, from any thread."""
-        self._progress = progress
-        self._reason = "starting"
-        self._spawn(self._first_load())
-        self._spawn(self._watch())
+        self._life.progress = progress
+        self._life.reason = "starting"
+        self._life.spawn(self._first_load())
+        self._life.spawn(self._watch())
 
     async def ready(self) -> None:
         """Wait until the model answers; raises the load's error, or Unavailable, if it won't."""
-        await self._settled.wait()
-        if self._failure is not None:
-            raise self._failure
-        if self._state not in (State.READY, State.RESTARTING):
-            raise self._unavailable()
+        await self._life.ready()
 
     @property
     def name(self) -> str:
@@ -107,7 +95,7 @@ class Session:
 
     def health(self) -> Health:
         """The state now, with a phase or a reason for people."""
-        return Health(self._state, self._reason)
+        return self._life.health()
 
     @property
     def info(self) -> EngineInfo | None:
@@ -121,12 +109,12 @@ class Session:
     @property
     def held(self) -> int:
         """Requests that were accepted and have not ended."""
-        return len(self._lives)
+        return len(self._life.lives)
 
     def accept(self, call: Call, sink: Sink, /) -> Live:
         """Read a request, describe its answer to the sink and open it; raises as these do."""
-        if self._state is not State.READY:  # a body is read against what is loaded
-            raise self._unavailable()
+        if self._life.state is not State.READY:  # a body is read against what is loaded
+            raise self._life.unavailable()
         parsed = self.parse(call.body, call.properties, call.route, _adapter_named(call))
         headers = [("content-type", parsed.content_type)]
         if parsed.ignored:
@@ -177,31 +165,18 @@ class Session:
         Overloaded when the queue is full, Unavailable when the model isn't ready (both say when to
         try again), what the engine says otherwise.
         """
-        if self._state is not State.READY or self._pump is None:
-            raise self._unavailable()
+        if self._life.state is not State.READY or self._pump is None:
+            raise self._life.unavailable()
         return self._open(self._pump, parsed, sink, self.measures)
 
     async def drain(self, grace: float) -> None:
         """Refuse new requests, let the live ones finish for `grace` seconds, end the others."""
-        if self._state in (State.DRAINING, State.CLOSED):
-            return
-        self._enter(State.DRAINING, "shutting down")
-        try:
-            async with asyncio.timeout(grace):
-                await self._idle.wait()
-        except TimeoutError:
-            log.warning("%s: %d requests outlived the grace time", self.config.model, self.held)
-        self._fail_all(Unavailable("the server is shutting down"))
+        await self._life.drain(grace)
 
     async def close(self) -> None:
         """End everything and release the engine. Idempotent."""
-        if self._state is State.CLOSED:
+        if not await self._life.close():
             return
-        self._enter(State.CLOSED, "closed")
-        self._fail_all(Unavailable("the server is shutting down"))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         pump, self._pump = self._pump, None
         if pump is not None:
             self._retire(pump)
@@ -222,32 +197,19 @@ class Session:
         try:
             pump.submit(live, parsed.generations(live.ids))
         except EngineDead as error:
-            raise self._unavailable() from error
+            raise self._life.unavailable() from error
         except LmiError:
             live.open = False
             pump.drop(live)
             raise
-        self._lives.add(live)
-        self._idle.clear()
+        self._life.begin(live)
         measures.accepted += 1
         return live
 
     def _drop(self, live: Live) -> None:
-        self._lives.discard(live)
-        if not self._lives:
-            self._idle.set()
+        self._life.finish(live)
         if self._pump is not None:
             self._pump.drop(live)
-
-    def _unavailable(self) -> Unavailable:
-        after = None if self._state is State.FAILED else _RETRY_LOADING
-        return Unavailable(
-            f"model {self.config.model!r} is {self._state}: {self._reason}", retry_after=after
-        )
-
-    def _fail_all(self, error: LmiError) -> None:
-        for live in list(self._lives):
-            live.fail(error)
 
     # An engine's way through life
 
@@ -255,13 +217,12 @@ class Session:
         try:
             await self._bring_up()
         except LmiError as error:
-            self._failure = error
-            self._enter(State.FAILED, str(error))
+            self._life.fail_for_good(error)
 
     async def _bring_up(self) -> None:
         """Load an engine, try it, and be ready."""
         loaded = await in_thread(
-            lambda: self._load(self._report), unwanted=lambda it: it.engine.close()
+            lambda: self._load(self._life.report), unwanted=lambda it: it.engine.close()
         )
         pump = Pump(loaded.engine, self._died)
         self._pump, self._chat = pump, loaded.chat
@@ -274,12 +235,12 @@ class Session:
             await self._retired.wait()
             raise
         await self._adapters.attach(pump.engine)
-        if self._state in (State.LOADING, State.RESTARTING):
-            self._enter(State.READY, "")
+        if self._life.state in (State.LOADING, State.RESTARTING):
+            self._life.enter(State.READY, "")
 
     async def _try(self, pump: Pump) -> None:
         """A real token through the whole path, or an error."""
-        self._report("warming up", 0, 0)
+        self._life.report("warming up", 0, 0)
         measures = Measures()  # its own: a warm-up is no client's request
         try:
             async with asyncio.timeout(self.config.predict_timeout):
@@ -296,24 +257,24 @@ class Session:
         pump, self._pump = self._pump, None
         self.measures.engine_deaths += 1
         log.error("%s: the engine died: %s", self.config.model, error)
-        was_ready = self._state is State.READY
+        was_ready = self._life.state is State.READY
         if was_ready:
             # At once, and not when the loop gets to it: no health check may see green from here on.
-            self._enter(State.RESTARTING, str(error))
+            self._life.enter(State.RESTARTING, str(error))
         if pump is not None:
             self._finished_before += pump.finished
         self._adapters.detach()
-        self._fail_all(error)
+        self._life.fail_all(error)
         if pump is None:
             return
         self._retire(pump)
         if was_ready:
-            self._spawn(self._restart())
+            self._life.spawn(self._restart())
 
     async def _restart(self) -> None:
         await self._retired.wait()  # a new engine needs the memory that the dead one held
         pause = self.config.restart_backoff
-        while self._restarts < self.config.restart_limit and self._state is State.RESTARTING:
+        while self._restarts < self.config.restart_limit and self._life.state is State.RESTARTING:
             self._restarts += 1
             await asyncio.sleep(pause)
             pause = min(2 * pause, self.config.restart_backoff_max)
@@ -321,18 +282,20 @@ class Session:
                 await self._bring_up()
             except LmiError as error:
                 log.error("%s: restart %d failed: %s", self.config.model, self._restarts, error)
-                self._reason = str(error)
+                self._life.reason = str(error)
             else:
                 log.info("%s: the engine is back", self.config.model)
-                self._spawn(self._forget_restarts(self._restarts))
+                self._life.spawn(self._forget_restarts(self._restarts))
                 return
-        if self._state is State.RESTARTING:
-            self._enter(State.FAILED, f"given up after {self._restarts} restarts: {self._reason}")
+        if self._life.state is State.RESTARTING:
+            self._life.enter(
+                State.FAILED, f"given up after {self._restarts} restarts: {self._life.reason}"
+            )
 
     async def _forget_restarts(self, restarts: int) -> None:
         """An engine that lives long enough has a clean record again."""
         await asyncio.sleep(self.config.restart_reset)
-        if self._restarts == restarts and self._state is State.READY:
+        if self._restarts == restarts and self._life.state is State.READY:
             self._restarts = 0
 
     async def _watch(self) -> None:
@@ -344,31 +307,9 @@ class Session:
 
     # Small parts
 
-    def _report(self, phase: str, done: int, total: int) -> None:
-        if self._state in (State.LOADING, State.RESTARTING):
-            self._reason = f"{phase} {done / total:.0%}" if total else phase
-        self._progress(phase, done, total)
-
-    def _enter(self, state: State, reason: str) -> None:
-        self._state, self._reason = state, reason
-        if state is not State.LOADING:
-            self._settled.set()
-
     def _retire(self, pump: Pump) -> None:
         pump.stop()
         self._retired.add(pump.engine)
-
-    def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("%s: the supervisor failed", self.config.model, exc_info=error)
-            self._failure = EngineDead(f"{type(error).__name__}: {error}")
-            self._enter(State.FAILED, str(self._failure))
 
 
 def _adapter_named(call: Call) -> str | None:

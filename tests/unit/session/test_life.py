@@ -225,7 +225,7 @@ async def test_a_long_life_clears_the_record(started: Started) -> None:
     async with started(config) as (session, engines):
         for made in (1, 2, 3):
             await until(lambda made=made: session.health().ready and len(engines.made) == made)
-            await until(lambda: len(session._tasks) == 1)
+            await until(lambda: len(session._life.tasks) == 1)
             engines.engine.die()
             await until(lambda: not session.health().ready)
         await until(lambda: session.health().ready)
