@@ -1,0 +1,9 @@
+"""Requests."""
+
+from lmi.custom.api.inputs import (
+    Input,
+)
+
+__all__ = [
+    "Input",
+]

@@ -1,0 +1,9 @@
+"""Answers."""
+
+from lmi.custom.api.outputs import (
+    Output,
+)
+
+__all__ = [
+    "Output",
+]

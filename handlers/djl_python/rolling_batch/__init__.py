@@ -1,0 +1,1 @@
+"""Rolling batches: the base class of users' own."""
