@@ -1,0 +1,1 @@
+"""The engine folder behind DJL's real Java classes: load runs."""
