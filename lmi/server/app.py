@@ -6,6 +6,7 @@ page and too much for the path of generation. The OpenAPI document describes bot
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from fastapi import FastAPI, Request
@@ -13,7 +14,8 @@ from fastapi.responses import HTMLResponse, JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from lmi.core import RequestError
+from lmi.core import LmiError, Route
+from lmi.server.adapters import adapter_routes
 from lmi.server.config import ServerConfig
 from lmi.server.errors import MethodNotAllowed, NotFound, failure, pretty
 from lmi.server.headers import read_headers, reply_headers
@@ -22,6 +24,7 @@ from lmi.server.metrics import CONTENT_TYPE, Metrics
 from lmi.server.models import describe, listing
 from lmi.server.openapi import PAGE, document
 from lmi.server.ping import ping
+from lmi.server.v1 import model_card, model_list, route_of, v1_failure
 from lmi.session import Served
 
 
@@ -43,11 +46,11 @@ class Front:
         if scope["type"] != "http":
             await self._pages(scope, receive, send)
             return
-        found, model = inference_target(scope["path"])
+        found, model, route = inference_target(scope["path"])
         if found and scope["method"] == "OPTIONS":
             await self._answer(scope, send, 200, b"{}")
         elif found:
-            await self._inference.serve(scope, receive, send, model)
+            await self._inference.serve(scope, receive, send, model, route)
         elif scope["path"] == "/ping":
             await self._answer(scope, send, *ping(self._sessions))
         else:
@@ -63,23 +66,24 @@ class Front:
         await send({"type": "http.response.body", "body": body})
 
 
-def inference_target(path: str) -> tuple[bool, str | None]:
-    """Whether a path is for inference, and the model that it names."""
+def inference_target(path: str) -> tuple[bool, str | None, Route]:
+    """Whether a path is for inference, the model that it names, and what it asks for."""
     if path == "/invocations":
-        return True, None
-    parts = path.split("/")
-    match parts:
+        return True, None, Route.INVOCATIONS
+    match path.split("/"):
         case ["", "predictions", model] | ["", "predictions", model, _] if model:
-            return True, model
+            return True, model, Route.INVOCATIONS
         case ["", "models", model, "invoke"] if model:
-            return True, model
-    return False, None
+            return True, model, Route.INVOCATIONS
+    route = route_of(path)
+    return route is not None, None, route or Route.INVOCATIONS
 
 
 def pages(sessions: Mapping[str, Served], config: ServerConfig) -> FastAPI:
     """The rest: models, metrics, documents, and JSON for what doesn't exist."""
     app = FastAPI(title="lmi", docs_url=None, redoc_url=None, openapi_url=None)
     metrics = Metrics(sessions)
+    began = int(time.time())
 
     @app.middleware("http")
     async def contract_headers(
@@ -89,6 +93,16 @@ def pages(sessions: Mapping[str, Served], config: ServerConfig) -> FastAPI:
         for name, value in reply_headers(dict(request.headers), config.request_id_header):
             response.headers[name.decode()] = value.decode()
         return response
+
+    app.include_router(adapter_routes(sessions, config))
+
+    @app.get("/v1/models")
+    async def v1_models() -> JSONResponse:
+        return JSONResponse(model_list(sessions, began))
+
+    @app.get("/v1/models/{name:path}")
+    async def v1_model(name: str) -> JSONResponse:
+        return JSONResponse(model_card(sessions, began, name))
 
     @app.get("/models")
     async def models() -> Response:
@@ -112,18 +126,19 @@ def pages(sessions: Mapping[str, Served], config: ServerConfig) -> FastAPI:
     async def docs() -> HTMLResponse:
         return HTMLResponse(PAGE)
 
-    @app.exception_handler(RequestError)
-    async def refused(request: Request, error: RequestError) -> Response:
-        return _response(error)
+    @app.exception_handler(LmiError)
+    async def refused(request: Request, error: LmiError) -> Response:
+        return _response(request, error)
 
     @app.exception_handler(HTTPException)
     async def absent(request: Request, error: HTTPException) -> Response:
         if error.status_code == MethodNotAllowed.code:
-            return _response(MethodNotAllowed(f"{request.method} is not allowed here"))
-        return _response(NotFound(f"Requested resource is not found: {request.url.path}"))
+            return _response(request, MethodNotAllowed(f"{request.method} is not allowed here"))
+        return _response(request, NotFound(f"Requested resource is not found: {request.url.path}"))
 
-    def _response(error: RequestError) -> Response:
-        found = failure(error, config)
+    def _response(request: Request, error: LmiError) -> Response:
+        v1 = request.url.path.startswith("/v1/")
+        found = v1_failure(error, config) if v1 else failure(error, config)
         return Response(found.body, status_code=found.status, media_type="application/json")
 
     return app

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,8 @@ class ServerConfig:
     its last byte. head_timeout and max_head_size: of the request line and the headers.
     grace: how long live requests may go on after SIGTERM. throttle_status: when the queue is full;
     unavailable_status: while no engine is ready. request_id_header: where a client's own id comes
-    from; the answer's is always x-request-id.
+    from; the answer's is always x-request-id. adapter_folders: where adapters may be registered
+    from by API.
     """
 
     host: str = "127.0.0.1"
@@ -28,3 +30,4 @@ class ServerConfig:
     unavailable_status: int = 503
     request_id_header: str = "x-request-id"
     access_log: bool = True
+    adapter_folders: tuple[Path, ...] = ()

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 
 from lmi.core import LmiError, Overloaded, RequestError, Unavailable
-from lmi.schemas import error_body
+from lmi.schemas import UnknownModel, error_body
 from lmi.schemas.errors import status_of
 from lmi.server.body import BodyTooLarge, BodyTooSlow
 from lmi.server.config import ServerConfig
@@ -47,12 +47,34 @@ class ModelNameNeeded(RequestError):
     code = 400
 
 
+class AdapterNotFound(RequestError):
+    """No adapter of this name is registered."""
+
+    code = 404
+
+
+class AdapterExists(RequestError):
+    """The adapter's name is taken; `update` replaces."""
+
+    code = 409
+
+
+class HandlerNamed(RequestError):
+    """The request's headers choose a handler: that is the model's to choose."""
+
+    code = 400
+
+
+_BAD_REQUEST = "BadRequestException"
+
 # The reference's names of its exceptions, which clients read in `type`.
 _TYPES: dict[type[LmiError], str] = {
     NotFound: "ResourceNotFoundException",
     ModelNotFound: "ModelNotFoundException",
     MethodNotAllowed: "MethodNotAllowedException",
-    ModelNameNeeded: "BadRequestException",
+    AdapterNotFound: "ResourceNotFoundException",
+    AdapterExists: "ConflictException",
+    UnknownModel: "ModelNotFoundException",
     Overloaded: "WlmCapacityException",
     Unavailable: "WlmException",
     BodyTooLarge: "PayloadTooLargeException",
@@ -67,6 +89,15 @@ def failure(error: LmiError, config: ServerConfig) -> Failure:
         status = config.throttle_status
     elif isinstance(error, Unavailable):
         status = config.unavailable_status
+    headers = failure_headers(error)
+    kind = _TYPES.get(type(error)) or (_BAD_REQUEST if status == 400 else None)
+    if kind is None:
+        return Failure(status, error_body(error), headers)
+    return Failure(status, pretty({"code": status, "type": kind, "message": str(error)}), headers)
+
+
+def failure_headers(error: LmiError) -> Headers:
+    """What stands in the head of an answer to a failed request."""
     headers: Headers = []
     if isinstance(error, RequestError) and error.retry_after is not None:
         headers.append((b"retry-after", str(math.ceil(error.retry_after)).encode()))
@@ -74,10 +105,7 @@ def failure(error: LmiError, config: ServerConfig) -> Failure:
         # Its rest may never come. That of a body that is too large does: it is read and dropped,
         # because a client that is still sending would not see the answer of a closed connection.
         headers.append((b"connection", b"close"))
-    kind = _TYPES.get(type(error))
-    if kind is None:
-        return Failure(status, error_body(error), headers)
-    return Failure(status, pretty({"code": status, "type": kind, "message": str(error)}), headers)
+    return headers
 
 
 def pretty(value: object) -> bytes:

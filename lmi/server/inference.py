@@ -11,19 +11,29 @@ import logging
 import time
 from collections.abc import Mapping
 from functools import partial
-from urllib.parse import parse_qs, parse_qsl
+from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from lmi.core import Call, LmiError
+from lmi.core import Call, LmiError, Route
 from lmi.server.body import ClientLeft, read_body
 from lmi.server.config import ServerConfig
-from lmi.server.errors import ModelNameNeeded, ModelNotFound, failure
+from lmi.server.content import items
+from lmi.server.errors import (
+    HandlerNamed,
+    MethodNotAllowed,
+    ModelNameNeeded,
+    ModelNotFound,
+    failure,
+)
 from lmi.server.headers import read_headers, reply_headers
 from lmi.server.sink import HttpSink
+from lmi.server.v1 import session_named, v1_failure
 from lmi.session import Served
 
 log = logging.getLogger("lmi.server")
+HANDLER_HEADER = "handler"
+
 access = logging.getLogger("lmi.access")
 
 
@@ -35,31 +45,48 @@ class Inference:
         self._config = config
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def serve(self, scope: Scope, receive: Receive, send: Send, model: str | None) -> None:
+    async def serve(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        model: str | None,
+        route: Route = Route.INVOCATIONS,
+    ) -> None:
         """Answer one request. model: the name in the path, or None."""
+        own = route is Route.INVOCATIONS
+        failed = failure if own else partial(v1_failure, route=route)
         began = time.monotonic()
         headers = read_headers(scope)
         sink = HttpSink(
             send,
             reply_headers(headers, self._config.request_id_header),
-            failure=partial(failure, config=self._config),
+            failure=partial(failed, config=self._config),
             ended=lambda: self._log(scope, sink.status, began),
             tasks=self._tasks,
         )
-        session = None
+        session: Served | None = None
         try:
-            session = self._session(scope, headers, model)
+            if HANDLER_HEADER in headers:
+                raise HandlerNamed(f"header {HANDLER_HEADER!r}: the model chooses its handler")
+            if own:
+                session = self._session(scope, headers, model)
+            elif scope["method"] != "POST":
+                raise MethodNotAllowed(f"{scope['method']} is not allowed here: expected POST")
             body = await read_body(
                 receive, headers, self._config.max_request_size, self._config.body_timeout
             )
-            live = session.accept(Call(_content(scope, body), headers), sink)
+            if session is None:
+                session = session_named(self._sessions, body)
+            query = scope["query_string"].decode("latin-1")
+            live = session.accept(Call(items(query, headers, body), headers, route), sink)
             del body
         except ClientLeft as error:
             self._log(scope, error.code, began)
             return
         except LmiError as error:
             if session is not None:
-                session.measures.refused[failure(error, self._config).status] += 1
+                session.measures.refused[failed(error, config=self._config).status] += 1
             sink.fail(error)
             await sink.sent()
             return
@@ -97,10 +124,3 @@ class Inference:
                 status,
                 1000 * (time.monotonic() - began),
             )
-
-
-def _content(scope: Scope, body: bytes) -> tuple[tuple[str | None, bytes], ...]:
-    """The items of a request: the query's parameters, then the body."""
-    query = scope["query_string"].decode("latin-1")
-    pairs = parse_qsl(query, keep_blank_values=True) if query else []
-    return (*((name, value.encode()) for name, value in pairs), ("data", body))

@@ -111,7 +111,7 @@ async def test_the_request_id_and_the_custom_attributes_come_back() -> None:
         ("/invocations", b'{"inputs": 3}', 424, {"code": 424}),
         ("/predictions/zz", b"{}", 404, {"type": "ModelNotFoundException"}),
         ("/models/zz/invoke", b"{}", 404, {"type": "ModelNotFoundException"}),
-        ("/v1/completions", b"{}", 404, {"type": "ResourceNotFoundException"}),
+        ("/v2/models", b"{}", 404, {"type": "ResourceNotFoundException"}),
         ("/nothing", b"", 404, {"type": "ResourceNotFoundException"}),
         ("/metrics", b"", 405, {"code": 405}),
     ],
