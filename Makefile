@@ -11,7 +11,7 @@ IMAGE ?= lmi:cpu
 BOOT ?= $(shell command -v python3 || command -v python3.11 || command -v python || echo python3)
 PY := .venv/bin/python
 
-.PHONY: run test check fast bench bench-engines peers soak image lock docs format clean help serve-env test-env
+.PHONY: run test check fast bench bench-engines bench-vllm peers soak image lock docs format clean help serve-env test-env
 
 serve-env:
 	@$(BOOT) tools/setup.py serve
@@ -47,6 +47,9 @@ bench: test-env ## what the serving layer costs, against its peers in the same r
 
 bench-engines: test-env ## engines offline, against their peers in the same run: make bench-engines [ARGS=--quick]
 	$(PY) -m benchmarks.engines $(ARGS)
+
+bench-vllm: test-env ## vLLM behind our server and its own: make bench-vllm [ARGS=--quick]
+	$(PY) -m benchmarks.serving_vllm $(ARGS)
 
 peers: test-env ## install the engines that bench-engines compares with, each in an environment of its own
 	$(PY) tools/peers.py $(ARGS)

@@ -13,14 +13,14 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-START_SECONDS: Final = 180.0
+START_SECONDS: Final = 300.0  # vLLM imports for half a minute where others are at work
 STOP_SECONDS: Final = 40.0  # a drain of 25 s, and some
 PING_SECONDS: Final = 0.1
 # As in every measurement here: a model's thread each, so that two engines side by side, or an
@@ -34,11 +34,18 @@ class DidNotStart(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that is ready."""
+    """A server that is ready. Its process leads a group of its own."""
 
     pid: int
     port: int
     command: tuple[str, ...]
+
+    def pause(self) -> None:
+        """Stop it and its children, so that waiting threads disturb nobody else's turn."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
 
 
 def free_port() -> int:
@@ -55,11 +62,17 @@ def lmi_serve(folder: Path, port: int) -> list[str]:
 
 
 @contextmanager
-def served(command: Sequence[str], port: int) -> Iterator[Served]:
+def served(
+    command: Sequence[str], port: int, variables: Mapping[str, str] = ONE_THREAD
+) -> Iterator[Served]:
     """Run a server until the block ends. Raises DidNotStart."""
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env=os.environ | ONE_THREAD
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **variables},
+            start_new_session=True,
         )
         try:
             _wait_until_ready(process, port, log)
@@ -85,11 +98,12 @@ def _wait_until_ready(process: subprocess.Popen[bytes], port: int, log: Any) -> 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
+        os.killpg(process.pid, signal.SIGCONT)  # it may be paused
         process.send_signal(signal.SIGTERM)
     try:
         process.wait(STOP_SECONDS)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
