@@ -142,7 +142,6 @@ def _code(read: _Reader, properties: Mapping[str, str]) -> CodeSettings:
         ),
         python=read.optional("option.pythonExecutable", str),
         environ=read.optional("option.env", MappingProxyType) or MappingProxyType({}),
-        own_environment=read.required("option.enable_venv", bool),
         workers=workers(""),
         gpu_workers=workers("gpu."),
         cpu_workers=workers("cpu."),

