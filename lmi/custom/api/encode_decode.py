@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, Final
 
 from lmi.custom.api.inputs import Input
@@ -107,8 +107,8 @@ def encode(
 
 def encode_csv(content: Any) -> str:
     """Dictionaries as CSV with a header; rows, or a list of single values, as lines without one."""
-    rows = content if isinstance(content, Sequence) and not isinstance(content, str) else [content]
-    rows = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
+    single = isinstance(content, dict | str) or not isinstance(content, Iterable)
+    rows = [content] if single else list(content)
     out = io.StringIO()
     if rows and isinstance(rows[0], dict):
         table = csv.DictWriter(out, rows[0].keys(), lineterminator="\n")
@@ -120,4 +120,5 @@ def encode_csv(content: Any) -> str:
 
 
 def _cells(row: Any) -> Iterable[Any]:
-    return row if isinstance(row, list | tuple) else [row]
+    several = isinstance(row, Iterable) and not isinstance(row, str) and getattr(row, "ndim", 1)
+    return row if several else [row]
