@@ -39,6 +39,12 @@ class EngineCard:
 
 OURS = (
     EngineCard(
+        name="vllm",
+        summary="vLLM, stepped in a process of ours",
+        requires=("vllm",),
+        loader="lmi.engines.vllm:load",
+    ),
+    EngineCard(
         name="lmi-dist",
         summary="continuous batching with a paged KV cache, our own library",
         requires=("torch", "transformers"),

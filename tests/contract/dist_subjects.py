@@ -27,9 +27,17 @@ PREFILL_TOKENS = 24
 def write_model(folder: Path) -> Path:
     """A random Llama and a byte-level tokenizer that fits it."""
     # Here and not above, so that collecting the tests does not import torch.
-    from tests.support.models import VOCAB, make_model
+    from tests.support.models import make_model
 
     make_model(folder, "llama")
+    write_tokenizer(folder)
+    return folder
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A byte-level tokenizer for the vocabulary of the tiny models."""
+    from tests.support.models import VOCAB
+
     tokenizer = Rust(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -41,7 +49,6 @@ def write_model(folder: Path) -> Path:
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
 
 
 def kill_worker(engine: Engine) -> None:
