@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from lmi.custom.answers import Stream, Whole, failure, interpret
 from lmi.custom.handlers import Handler
@@ -25,11 +25,10 @@ from lmi.custom.messages import (
     frame,
 )
 from lmi.custom.parts import cancelled, end, fault_of, head_of, whole
+from lmi.custom.streams import items_of
 from lmi.dist.wire import Deframer
 
 log = logging.getLogger("lmi.custom")
-
-_NOTHING: Final = object()
 
 
 class Concurrent(asyncio.Protocol):
@@ -108,7 +107,7 @@ class Concurrent(asyncio.Protocol):
         return await result if inspect.isawaitable(result) else result
 
     async def _stream(self, call_id: int, stream: Stream) -> None:
-        items = _items(stream)
+        items = items_of(stream)
         begun = False
         self._untaken[call_id] = 0
         try:
@@ -141,25 +140,6 @@ class Concurrent(asyncio.Protocol):
         # What can wait here is bounded by the windows of the calls.
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame(part))
-
-
-async def _items(stream: Stream) -> Any:
-    """The items, whatever kind of iterator brings them; closing this one closes that."""
-    items = stream.items
-    try:
-        if isinstance(items, AsyncIterator):
-            async for value in items:
-                yield value
-            return
-        # A plain iterator may block, so a thread waits for its items.
-        while (value := await asyncio.to_thread(next, items, _NOTHING)) is not _NOTHING:
-            yield value
-    finally:
-        close: Callable[[], Any] | None = getattr(items, "aclose", None)
-        if close is not None:
-            await close()
-        elif isinstance(items, Iterator) and (close := getattr(items, "close", None)) is not None:
-            close()
 
 
 async def serve(link: socket.socket, handler: Handler, own: Mapping[str, Any]) -> None:

@@ -7,11 +7,9 @@ which brings what the workers say. Neither ever waits for a worker while it hold
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from threading import Condition
@@ -30,7 +28,6 @@ from lmi.core import (
 from lmi.custom.desk import Desk
 from lmi.custom.messages import WINDOW, Cancel, Part, Ready, Request, Taken, Work
 from lmi.custom.process import WorkerProcess
-from lmi.custom.requirements import default_cache, install
 from lmi.custom.spec import FunctionSpec, Progress, silent
 from lmi.custom.supervisor import Supervisor
 
@@ -41,27 +38,8 @@ _OBEY_SECONDS: Final = 5.0  # for an `async` handler to end a call that was canc
 _GROW_AT: Final = 2  # batches that wait before another worker is started
 
 
-def load_function(spec: FunctionSpec, progress: Progress = silent) -> Pool:
-    """Install what the code requires, start the workers, and wait until all have loaded it.
-
-    Blocks; for a thread that may. Raises ConfigError, ModelError or OutOfMemory as the first worker
-    that failed said, EngineDead where one ended or took longer than `loading_timeout`; no process
-    is left then.
-    """
-    site: Path | None = None
-    if spec.requirements is not None:
-        cache = spec.cache or default_cache(os.environ)
-        site = install(spec.requirements, spec.python, cache, progress)
-    with ExitStack() as on_failure:
-        pool = Pool(spec, site)
-        on_failure.callback(pool.close)
-        pool.await_workers(progress)
-        on_failure.pop_all()
-    return pool
-
-
 class Pool:
-    """An `lmi.core.Function`. Made by `load_function`."""
+    """An `lmi.core.Function`. Made by `lmi.custom.load.load_function`."""
 
     def __init__(self, spec: FunctionSpec, site: Path | None) -> None:
         self._spec = spec

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lmi.core import Engine
+from lmi.custom.hooks import Hooks
 from lmi.schemas import SchemaConfig
 from lmi.text import ChatTemplate
 
@@ -15,10 +16,12 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What comes of loading a model. chat: its chat template, None where it has none."""
+    """What comes of loading a model. chat: its chat template, None where it has none. hooks: the
+    user's functions beside the engine, None where there are none."""
 
     engine: Engine
     chat: ChatTemplate | None = None
+    hooks: Hooks | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,16 +25,19 @@ from lmi.core import (
     LmiError,
     Route,
 )
+from lmi.custom.hooks import Hooks, Prepared
 from lmi.schemas import ParsedRequest, Serving, parse
 from lmi.session.adapters import AdapterDesk
 from lmi.session.admission import DrainRate, admit
 from lmi.session.awaitable import collect
 from lmi.session.config import Loaded, Progress, SessionConfig
+from lmi.session.handled import HandledCall
 from lmi.session.life import Life
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Measures
 from lmi.session.pump import Pump
 from lmi.session.retired import Retired
+from lmi.session.served import Accepted
 from lmi.session.states import Health, State
 from lmi.session.threads import in_thread
 from lmi.text import ChatTemplate
@@ -62,6 +65,7 @@ class Session:
         self._life = Life(config.model)
         self._pump: Pump | None = None
         self._chat: ChatTemplate | None = None
+        self._hooks: Hooks | None = None
         self._adapters = AdapterDesk(config.predict_timeout)
         self._said: set[str] = set()
         self._retired = Retired()
@@ -111,11 +115,22 @@ class Session:
         """Requests that were accepted and have not ended."""
         return len(self._life.lives)
 
-    def accept(self, call: Call, sink: Sink, /) -> Live:
+    def accept(self, call: Call, sink: Sink, /) -> Accepted:
         """Read a request, describe its answer to the sink and open it; raises as these do."""
         if self._life.state is not State.READY:  # a body is read against what is loaded
             raise self._life.unavailable()
+        if self._hooks is not None and self._hooks.handles:
+            return HandledCall(self._hooks, call, sink, self._begin, self._life, self.measures)
+        return self._begin(call, sink)
+
+    def _begin(self, call: Call, sink: Sink) -> Live:
+        """Give a call to the engine, through the user's formatters where there are some."""
+        hooks = self._hooks
+        prepared = Prepared(call) if hooks is None else hooks.before(call)
+        call = prepared.call
         parsed = self.parse(call.body, call.properties, call.route, _adapter_named(call))
+        if hooks is not None:
+            parsed = hooks.after(prepared, parsed)
         headers = [("content-type", parsed.content_type)]
         if parsed.ignored:
             self._say_ignored(parsed)
@@ -225,7 +240,7 @@ class Session:
             lambda: self._load(self._life.report), unwanted=lambda it: it.engine.close()
         )
         pump = Pump(loaded.engine, self._died)
-        self._pump, self._chat = pump, loaded.chat
+        self._pump, self._chat, self._hooks = pump, loaded.chat, loaded.hooks
         try:
             await self._try(pump)
         except LmiError:
@@ -235,6 +250,8 @@ class Session:
             await self._retired.wait()
             raise
         await self._adapters.attach(pump.engine)
+        if self._hooks is not None:
+            await self._hooks.initialise()
         if self._life.state in (State.LOADING, State.RESTARTING):
             self._life.enter(State.READY, "")
 
