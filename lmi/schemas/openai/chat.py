@@ -115,9 +115,10 @@ def _prompt(origin: Origin, request: ChatBody) -> str:
         raise bad_payload(voice, f"{field}: expected {taken[0]!r} as a field of the body.", field)
     if request.reasoning_effort is not None:
         variables.setdefault("reasoning_effort", request.reasoning_effort)
+    messages = [_message(origin, message, place) for place, message in enumerate(request.messages)]
     try:
         return chat.render(
-            [_message(origin, message, place) for place, message in enumerate(request.messages)],
+            messages,
             tools=request.tools or None,
             documents=request.documents or None,
             add_generation_prompt=request.add_generation_prompt is not False

@@ -32,7 +32,12 @@ _CODES: dict[type[LmiError], str] = {
 }
 
 # What the engines call the fields that OpenAI calls otherwise.
-_PARAMS = {"max_new_tokens": "max_tokens", "min_new_tokens": "min_tokens"}
+_PARAMS = {
+    "max_new_tokens": "max_tokens",
+    "min_new_tokens": "min_tokens",
+    "prompt_top": "logprobs",
+    "prompt_logprobs": "echo",
+}
 
 
 def openai_status(error: LmiError) -> int:
