@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from lmi.cli.failures import told
-from lmi.cli.inputs import AsJson, Folder, FrontChoice, FrontOption, Sets, resolution
+from lmi.cli.inputs import AsJson, Folder, FrontChoice, FrontOption, Sets, chosen_server, resolution
 
 if TYPE_CHECKING:
-    from lmi.config import Resolution, Setting
+    from lmi.config import ModelSpec, Resolution, Setting
+    from lmi.launch.djl.installed import JavaServer
 
 
 def check(
@@ -33,13 +35,14 @@ def check(
 
         resolved = resolution(folder, sets, front=front)
         preflight(resolved)
+        java = chosen_server(front)
         if as_json:
-            sys.stdout.write(json.dumps(document(resolved), indent=2) + "\n")
+            sys.stdout.write(json.dumps(document(resolved, java), indent=2) + "\n")
         else:
-            sys.stdout.writelines(f"{line}\n" for line in lines(resolved))
+            sys.stdout.writelines(f"{line}\n" for line in lines(resolved, java))
 
 
-def document(resolved: Resolution) -> dict[str, object]:
+def document(resolved: Resolution, java: JavaServer | None) -> dict[str, object]:
     """What `--json` prints."""
     from lmi.config.present import record
 
@@ -51,12 +54,15 @@ def document(resolved: Resolution) -> dict[str, object]:
         "reason": spec.reason,
         "model": spec.model,
         "folder": None if spec.folder is None else str(spec.folder),
+        "front": "embedded" if java is None else "djl",
+        "own code": list(own_code(spec)),
         "settings": [record(setting) for setting in resolved.settings],
+        "notes": list(notes(resolved, java)),
         "warnings": list(resolved.warnings),
     }
 
 
-def lines(resolved: Resolution) -> Iterator[str]:
+def lines(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
     """The report in text."""
     from lmi.config.resolution import Fate
 
@@ -69,7 +75,12 @@ def lines(resolved: Resolution) -> Iterator[str]:
         yield f"model    {spec.model_id}" + (f"  ({origin})" if origin else "")
     if spec.folder is not None:
         yield f"folder   {spec.folder}"
+    for line in own_code(spec):
+        yield f"code     {line}"
     yield f"address  http://{spec.server.host}:{spec.server.port}"
+    yield f"front    {front_of(java)}"
+    for line in notes(resolved, java):
+        yield f"         {line}"
     for fate, heading in (
         (Fate.USED, "set"),
         (Fate.ADVISORY, "set, and not needed here"),
@@ -83,6 +94,49 @@ def lines(resolved: Resolution) -> Iterator[str]:
             yield from _described(setting)
     for warning in resolved.warnings:
         yield f"warning: {warning}"
+
+
+def own_code(spec: ModelSpec) -> Iterator[str]:
+    """Whose code takes part in a request, beside an engine's."""
+    from lmi.launch.function import stock_handler
+
+    if spec.hooks:
+        yield "model.py beside the engine: its formatters, and its handle, in the front's process"
+    code = spec.code
+    if code is None:
+        return
+    if spec.has_custom_handler:
+        where = spec.entry_point or "model.py"
+        yield f"{where}: its {code.handler} takes the requests, in processes of its own"
+    else:
+        yield f"{stock_handler(spec)}, a stock handler, takes the requests, in processes of its own"
+    workers = code.workers
+    if workers.most or workers.least:
+        yield f"{workers.least or 1} to {workers.most or workers.least} workers on each device"
+    if code.batch_size > 1:
+        wait = f"{code.max_batch_delay * 1000:.0f} ms"
+        yield f"batches of up to {code.batch_size} requests, gathered for {wait}"
+
+
+def front_of(java: JavaServer | None) -> str:
+    """Who takes the requests, for people."""
+    if java is None:
+        return "our own server"
+    return f"the DJL model server {java.version} ({java.launcher})"
+
+
+def notes(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
+    """What is different behind the DJL model server."""
+    if java is None:
+        return
+    from lmi.config.secure import is_secure
+    from lmi.launch.djl.properties import mode
+    from lmi.launch.djl.start import described
+
+    secure = is_secure(os.environ)
+    chosen = mode(resolved.spec, has_async_mode=java.has_async_mode, secure=secure)
+    yield described(chosen)
+    yield "a client that leaves is not noticed there: its answer is generated to the end"
 
 
 def _described(setting: Setting) -> Iterator[str]:

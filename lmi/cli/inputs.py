@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from lmi.config import Front, Resolution
+    from lmi.config import Resolution
+    from lmi.launch.djl.installed import JavaServer
 
 PLATFORM_FOLDER = Path("/opt/ml/model")
 """Where SageMaker and the reference's image put the model."""
@@ -68,7 +69,7 @@ def resolution(
 
     extra: options of the command's own flags, by key; they beat --set. Raises ConfigError.
     """
-    from lmi.config import resolve
+    from lmi.config import Front, resolve
     from lmi.launch.runnable import runnable
 
     flags = {**parse_sets(sets or ()), **(extra or {})}
@@ -77,26 +78,25 @@ def resolution(
         os.environ,
         flags,
         installed=runnable(),
-        front=chosen_front(front),
+        front=Front.EMBEDDED if chosen_server(front) is None else Front.DJL,
     )
 
 
-def chosen_front(choice: FrontChoice) -> Front:
-    """The front that a command line means. Raises ConfigError where it is not installed."""
-    from lmi.config import Front
+def chosen_server(choice: FrontChoice) -> JavaServer | None:
+    """The DJL model server, where a command line means it; None for our own.
+
+    Raises ConfigError where it is asked for and not installed.
+    """
     from lmi.core import ConfigError
     from lmi.launch.djl.installed import HOME, find
 
     if choice is FrontChoice.EMBEDDED:
-        return Front.EMBEDDED
-    if find(os.environ) is not None:
-        return Front.DJL
-    if choice is FrontChoice.DJL:
-        want = (
-            f"the DJL model server is not installed here: expected djl-serving on PATH, or {HOME}"
-        )
+        return None
+    server = find(os.environ)
+    if server is None and choice is FrontChoice.DJL:
+        want = f"the DJL model server is not installed: expected djl-serving on PATH, or {HOME}"
         raise ConfigError("--front", choice, "the command line", want)
-    return Front.EMBEDDED
+    return server
 
 
 def parse_sets(sets: Iterable[str]) -> dict[str, str]:

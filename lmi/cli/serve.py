@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from lmi.cli.failures import told
-from lmi.cli.inputs import Folder, FrontChoice, FrontOption, Sets, resolution
+from lmi.cli.inputs import Folder, FrontChoice, FrontOption, Sets, chosen_server, resolution
 
 
 def serve(
@@ -26,6 +26,9 @@ def serve(
     ] = "info",
 ) -> None:
     """Serve a model until SIGTERM. Exit code 0, 2 (can't be served) or 3 (a build failed).
+
+    Behind the DJL model server this process becomes that server: signals go to it, and the exit
+    code is its own.
 
     Under mpirun, with as many processes as the model has ranks, the first one serves and the others
     compute with it.
@@ -46,6 +49,12 @@ def serve(
         resolved = resolution(folder, sets, extra, front=front)
         logs.configure(log_level)
         from lmi.launch.serve import Address
+
+        java = chosen_server(front)
+        if java is not None:
+            from lmi.launch.djl.start import serve as become
+
+            become(resolved, os.environ, Address(host, port), java, log_level)
         from lmi.launch.serve import serve as run
 
         run(resolved, os.environ, Address(host, port))

@@ -29,11 +29,16 @@ _PICKLES = frozenset({".bin", ".pt", ".pth", ".ckpt", ".pkl"})
 _INTERPRETERS = ("/opt/djl/vllm_venv/bin/python", "/usr/bin/python3")
 
 
+def is_secure(environ: Mapping[str, str]) -> bool:
+    """Whether the platform has turned secure mode on."""
+    return environ.get(_MODE, "").lower() == "true"
+
+
 def violations(
     environ: Mapping[str, str], values: Values, folder: Folder | None
 ) -> Iterator[ConfigError]:
     """What secure mode forbids and the configuration has; nothing where the mode is off."""
-    if environ.get(_MODE, "").lower() != "true":
+    if not is_secure(environ):
         return
     controls = _listed(environ, _CONTROLS)
     unknown = [control for control in controls if control not in _KNOWN]

@@ -15,6 +15,8 @@ from lmi.engines import BoundSpec
 from lmi.engines.devices import visible_gpus
 
 PROCESSOR: Final = -1  # as a device's index
+# Whoever starts the workers has gathered the batch as well: its members come at once.
+GATHERED_SECONDS: Final = 0.005
 
 _STOCK_BY_LIBRARY: Final[Mapping[str | None, str]] = MappingProxyType(
     {
@@ -68,7 +70,9 @@ def function_spec(
         max_idle=code.max_idle,
         seats=seats,
         batch_size=code.batch_size,
-        max_batch_delay=code.max_batch_delay,
+        max_batch_delay=code.max_batch_delay
+        if seat is None
+        else min(code.max_batch_delay, GATHERED_SECONDS),
         predict_timeout=float(spec.predict_timeout),
         loading_timeout=float(spec.model_loading_timeout),
         restart_limit=spec.retry_threshold,

@@ -30,7 +30,8 @@ OPTIONS = (
         "option.kv_cache_memory",
         Size(),
         "Memory for the KV cache. Unset: a share of what is free.",
-        used=("lmi-dist",),
+        aliases=("option.kv_cache_memory_bytes",),
+        used=("lmi-dist", "vllm"),
         ours=True,
     ),
     Option(
@@ -48,7 +49,7 @@ OPTIONS = (
         "option.threads",
         Whole(1, 4096),
         "Processor threads that a model on the CPU computes with. Unset: the cores at hand.",
-        used=("lmi-dist",),
+        used=("lmi-dist", "vllm"),
         ours=True,
     ),
     Option(
@@ -150,8 +151,10 @@ OPTIONS = (
         "option.swap_space",
         Real(0.0),
         "GiB of host memory for preempted KV blocks, per accelerator.",
-        used=("vllm",),
-        advisory={"lmi-dist": "LMI-Dist computes a preempted request again instead"},
+        advisory={
+            "lmi-dist": "LMI-Dist computes a preempted request again instead",
+            "vllm": "vLLM computes a preempted request again instead",
+        },
     ),
     Option(
         "option.max_logprobs",
@@ -166,15 +169,18 @@ OPTIONS = (
         "option.use_v2_block_manager",
         Flag(),
         "An old choice inside vLLM.",
-        used=("vllm",),
-        advisory={"lmi-dist": "it is about vLLM's inside"},
+        advisory={
+            "lmi-dist": "it is about vLLM's inside",
+            "vllm": "there is but one block manager since 0.9",
+        },
     ),
     Option(
         "option.disable_log_stats",
         Flag(),
         "Don't log the engine's load.",
-        used=("vllm",),
-        advisory={"lmi-dist": "the load is in /metrics, not in the log"},
+        advisory={
+            name: "the load is in /metrics, not in the log" for name in ("lmi-dist", "vllm")
+        },
     ),
     Option(
         "option.tokenizer_mode",
@@ -192,16 +198,18 @@ OPTIONS = (
         Text("a name"),
         "The model's name in requests and answers.",
         default="lmi",
-        used=("vllm",),
-        advisory={"lmi-dist": "the served name is the folder's"},
+        advisory={name: "the served name is the folder's" for name in ("lmi-dist", "vllm")},
     ),
     Option(
         "option.device",
         Text("a device type, or auto"),
         "Kind of accelerator.",
         default="auto",
-        used=("vllm", "trtllm"),
-        advisory={"lmi-dist": "LMI-Dist takes the accelerator that is there"},
+        used=("trtllm",),
+        advisory={
+            "lmi-dist": "LMI-Dist takes the accelerator that is there",
+            "vllm": "vLLM takes the accelerator that is there",
+        },
     ),
     Option(
         "option.lmcache_config_file",

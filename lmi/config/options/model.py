@@ -155,7 +155,11 @@ OPTIONS = (
                     "generate",
                 ),
                 "LMI-Dist generates text only; expected text-generation",
-            )
+            ),
+            "vllm": Limit(
+                ("auto", "text-generation", "conversational", "generate"),
+                "vLLM generates text only here; expected text-generation",
+            ),
         },
     ),
     Option(
@@ -214,7 +218,10 @@ OPTIONS = (
         Whole(1),
         "Machines that share one model.",
         default="1",
-        used=("vllm", "trtllm"),
+        used=("trtllm",),
+        refused={
+            "vllm": "one worker starts the ranks of one machine; run a replica on each machine"
+        },
         off=(1,),
         since="0.29",
     ),

@@ -177,7 +177,7 @@ OPTIONS = (
         "option.enable_stateful_sessions",
         Flag(),
         "Keep sessions of clients.",
-        used=("python", "vllm"),
+        used=("python",),
         advisory={ANY: "this engine keeps no sessions; requests that ask for one are told so"},
         since="0.33",
     ),
@@ -187,7 +187,7 @@ OPTIONS = (
             kind,
             doc,
             default=default,
-            used=("python", "vllm"),
+            used=("python",),
             advisory={ANY: "this engine keeps no sessions"},
             since="0.33",
         )

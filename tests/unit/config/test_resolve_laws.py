@@ -52,7 +52,7 @@ def _likely(kind: Kind, rng: random.Random) -> str:
             least = 0 if kind.least is None else kind.least
             return rng.choice((str(least + rng.randrange(100)), *kind.words))
         case Real():
-            return rng.choice(("0.5", "1", *kind.words))
+            return rng.choice((str(max(kind.least or 0.0, 0.5)), "1", *kind.words))
         case Tokens():
             return rng.choice(("2048", "4k", "auto"))
         case Size():
