@@ -168,14 +168,20 @@ class JavaDriver:
         event = self._command(_ANSWER_SECONDS, do="batch", requests=requests)
         return [Answer(**answer) for answer in event["answers"]]
 
-    def drive(self, bodies: Sequence[str], streams: int, seconds: float) -> dict[str, Any]:
-        """A closed loop of `streams` clients; see LoadRun.java for the figures."""
+    def drive(
+        self, bodies: Sequence[str], streams: int, seconds: float, *, requests: int = 0
+    ) -> dict[str, Any]:
+        """A closed loop of `streams` clients; see LoadRun.java for the figures.
+
+        requests: so many, in about `seconds`, instead of all that fit into them.
+        """
         return self._command(
             seconds + _ANSWER_SECONDS,
             do="drive",
             bodies=list(bodies),
             streams=streams,
             seconds=seconds,
+            requests=requests,
         )
 
     def close_model(self) -> float:
@@ -215,7 +221,7 @@ class JavaDriver:
                 self.process.stdout.close()
             shutil.rmtree(self.temporary, ignore_errors=True)
 
-    def _command(self, seconds: float, **command: object) -> dict[str, Any]:
+    def _command(self, seconds: float, /, **command: object) -> dict[str, Any]:
         done: Future[dict[str, Any]] = Future()
         self._send(done, **command)
         return done.result(seconds)

@@ -32,10 +32,12 @@ final class LoadRun {
 
     /**
      * streams at once, for so many seconds after the warm-up; bodies are taken in turn. An answer
-     * counts when it ends inside the measured time.
+     * counts when it ends inside the measured time. Or, with requests, exactly so many, from the
+     * first one sent to the last answer's end.
      */
     static final class Shape {
         int streams = 1;
+        int requests;
         double seconds = 10;
         double warmup = 1;
         List<String> bodies = List.of();
@@ -44,8 +46,10 @@ final class LoadRun {
 
     /** answers, errors, seconds measured, chunks, and the percentiles in milliseconds. */
     Map<String, Object> run() throws InterruptedException, ExecutionException {
-        long begin = System.nanoTime() + (long) (shape.warmup * NANOS_PER_SECOND);
-        long end = begin + (long) (shape.seconds * NANOS_PER_SECOND);
+        boolean counted = shape.requests > 0;
+        long start = System.nanoTime();
+        long begin = counted ? start : start + (long) (shape.warmup * NANOS_PER_SECOND);
+        long end = counted ? Long.MAX_VALUE : begin + (long) (shape.seconds * NANOS_PER_SECOND);
         ExecutorService pool = Executors.newFixedThreadPool(shape.streams);
         List<Callable<Tally>> clients = Collections.nCopies(shape.streams, () -> stream(begin, end));
         Tally all = new Tally();
@@ -54,7 +58,8 @@ final class LoadRun {
         }
         pool.shutdown();
         Map<String, Object> figures = new LinkedHashMap<>();
-        figures.put("seconds", shape.seconds);
+        double seconds = (System.nanoTime() - start) / NANOS_PER_SECOND;
+        figures.put("seconds", counted ? seconds : shape.seconds);
         figures.putAll(all.toMap());
         return figures;
     }
@@ -64,8 +69,11 @@ final class LoadRun {
         while (System.nanoTime() < end) {
             Input input = new Input();
             input.addProperty("Content-Type", shape.contentType);
-            int turn = Math.floorMod(next.getAndIncrement(), shape.bodies.size());
-            input.add("data", shape.bodies.get(turn));
+            int turn = next.getAndIncrement();
+            if (shape.requests > 0 && turn >= shape.requests) {
+                break;
+            }
+            input.add("data", shape.bodies.get(Math.floorMod(turn, shape.bodies.size())));
             long start = System.nanoTime();
             Answer answer = new Answer(model.predict(input), start);
             answer.read(CHUNK_TIMEOUT_MS, () -> {});
