@@ -18,16 +18,29 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from rich.console import Console
 
 from benchmarks.figures import machine
 from benchmarks.random_llama import SIZES, prompts, write_model
 from benchmarks.serving import Served, free_port, load, real_time, served
-from benchmarks.vllm_offline import Offline, OfflinePlan, offline
+from benchmarks.vllm_java import ASYNC, ROLLING, Behind, java
+from benchmarks.vllm_offline import offline
 from benchmarks.vllm_rounds import MODES, STREAMED, WHOLE, Round, Rounds
-from benchmarks.vllm_subjects import OFFLINE, SUBJECTS, VARIABLES, server_command
+from benchmarks.vllm_subjects import (
+    HTTP,
+    JAVA_ASYNC,
+    JAVA_ROLLING,
+    LMI_INVOCATIONS,
+    LMI_SERVE,
+    OFFLINE,
+    SUBJECTS,
+    VARIABLES,
+    VLLM_SERVE,
+    our_server,
+    vllm_serve,
+)
 from benchmarks.vllm_tables import grids
 
 COLUMNS: Final = 200
@@ -42,6 +55,7 @@ REQUESTS: Final = {
 }
 QUICK_REQUESTS: Final = {1: 2, 8: 8, 32: 32}
 WARM_UP_TOKENS: Final = 8
+BEHIND: Final = {JAVA_ROLLING: Behind(ROLLING), JAVA_ASYNC: Behind(ASYNC)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,74 +85,94 @@ class Plan:
                     yield repeat, concurrency, mode, subject
 
 
-class Bench:
-    """The loaded subjects of one model."""
+class Runner(Protocol):
+    """A loaded subject, which takes its turns."""
 
-    def __init__(self, plan: Plan, folder: Path, running: ExitStack, say: Callable[[str], None]):
-        """Load all. Raises DidNotStart."""
-        self._prompts = prompts(folder, DIFFERENT_PROMPTS, PROMPT_TOKENS)
-        self._file = Path(running.enter_context(tempfile.TemporaryDirectory())) / "prompts.json"
-        self._file.write_text(json.dumps(self._prompts))
-        self._servers: dict[str, Served] = {}
-        self._offline: Offline | None = None
-        for name in plan.subjects:
-            if name == OFFLINE:
-                say(f"{plan.model}: loading {name}")
-                self._offline = running.enter_context(offline(folder, plan.dtype))
-            elif SUBJECTS[name].server not in self._servers:
-                say(f"{plan.model}: loading {name}")
-                self._serve(SUBJECTS[name].server, plan, folder, running)
-
-    def _serve(self, server: str, plan: Plan, folder: Path, running: ExitStack) -> None:
-        port = free_port()
-        home = Path(running.enter_context(tempfile.TemporaryDirectory()))
-        command = server_command(server, folder, plan.dtype, port, home)
-        self._servers[server] = running.enter_context(served(command, port, VARIABLES))
-        self._servers[server].pause()
-
-    def warm_up(self, subject: str, mode: str, concurrency: int) -> None:
-        """A batch of each size, so that nobody is measured while it touches its memory first."""
-        self.run(subject, mode, concurrency, concurrency, WARM_UP_TOKENS)
-
-    def run(
-        self, subject: str, mode: str, concurrency: int, requests: int, tokens: int = OUTPUT_TOKENS
-    ) -> dict[str, Any]:
+    def run(self, mode: str, concurrency: int, requests: int, tokens: int) -> dict[str, Any]:
         """The figures of one turn."""
-        if subject == OFFLINE:
-            assert self._offline is not None
-            return self._offline.run(OfflinePlan(self._prompts, tokens, concurrency, requests))
-        server = self._servers[SUBJECTS[subject].server]
-        server.resume()
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A server's model, asked in one dialect. prompts: a file of them."""
+
+    server: Served
+    dialect: str
+    prompts: Path
+
+    def run(self, mode: str, concurrency: int, requests: int, tokens: int) -> dict[str, Any]:
+        self.server.resume()
         figures = load(
-            server,
-            *("--dialect", SUBJECTS[subject].dialect, "--prompts", str(self._file)),
+            self.server,
+            *("--dialect", self.dialect, "--prompts", str(self.prompts)),
             *("--out", str(tokens), "--concurrency", str(concurrency)),
             *("--requests", str(requests)),
             *([] if mode == STREAMED else ["--whole"]),
         )
-        server.pause()
+        self.server.pause()
         return figures
+
+
+class Loaded:
+    """The subjects of one model, each in processes of its own."""
+
+    def __init__(self, plan: Plan, folder: Path, running: ExitStack) -> None:
+        """running: holds what is started."""
+        self._plan = plan
+        self._folder = folder
+        self._running = running
+        self._prompts = prompts(folder, DIFFERENT_PROMPTS, PROMPT_TOKENS)
+        self._home = Path(running.enter_context(tempfile.TemporaryDirectory()))
+        self._file = self._home / "prompts.json"
+        self._file.write_text(json.dumps(self._prompts))
+        self._servers: dict[str, Served] = {}
+
+    def load(self, subject: str) -> Runner:
+        """Start a subject. Raises what its start raises."""
+        folder, dtype = self._folder, self._plan.dtype
+        if subject == OFFLINE:
+            return self._running.enter_context(offline(folder, dtype, self._prompts))
+        if subject == VLLM_SERVE:
+            port = free_port()
+            return self._http(VLLM_SERVE, "completions", vllm_serve(folder, dtype, port), port)
+        if subject in (LMI_SERVE, LMI_INVOCATIONS):
+            dialect = "completions" if subject == LMI_SERVE else "lmi"
+            if LMI_SERVE in self._servers:  # one server answers both
+                return Http(self._servers[LMI_SERVE], dialect, self._file)
+            port = free_port()
+            return self._http(LMI_SERVE, dialect, our_server(folder, dtype, port, self._home), port)
+        return self._running.enter_context(java(BEHIND[subject], folder, dtype, self._prompts))
+
+    def _http(self, name: str, dialect: str, command: list[str], port: int) -> Http:
+        server = self._running.enter_context(served(command, port, VARIABLES))
+        server.pause()
+        self._servers[name] = server
+        return Http(server, dialect, self._file)
 
 
 def measure(
     plan: Plan, folder: Path, rounds: Rounds, number: int, save: Callable[[], None]
 ) -> None:
     """Add the rounds of one model. number: of this run."""
-    say = Console(stderr=True).print
+    say = Console(stderr=True, highlight=False).print
     with ExitStack() as running:
-        bench = Bench(plan, folder, running, say)
-        for concurrency in plan.requests:
-            for subject in plan.subjects:
+        loaded = Loaded(plan, folder, running)
+        runners: dict[str, Runner] = {}
+        for subject in plan.subjects:
+            say(f"{plan.model}: loading {subject}")
+            runners[subject] = loaded.load(subject)
+            # A batch of each size: nobody is measured while it touches its memory first.
+            for concurrency in plan.requests:
                 for mode in plan.modes:
-                    bench.warm_up(subject, mode, concurrency)
+                    runners[subject].run(mode, concurrency, concurrency, WARM_UP_TOKENS)
         for repeat, concurrency, mode, subject in plan.turns(number):
-            figures = bench.run(subject, mode, concurrency, plan.requests[concurrency])
+            requests = plan.requests[concurrency]
+            figures = runners[subject].run(mode, concurrency, requests, OUTPUT_TOKENS)
             if figures["errors"]:
                 raise RuntimeError(f"{subject}, {mode}, {concurrency} clients: {figures['errors']}")
             say(
                 f"{plan.model} repeat {repeat + 1} of {plan.repeats}: {concurrency} clients, "
-                f"{mode}, {subject}: {figures['tokens_per_s']:,.0f} tokens/s",
-                highlight=False,
+                f"{mode}, {subject}: {figures['tokens_per_s']:,.0f} tokens/s"
             )
             rounds.rounds.append(
                 Round(plan.model, subject, mode, concurrency, number, repeat, figures)
@@ -182,7 +216,7 @@ def _plan(given: argparse.Namespace, model: str) -> Plan:
     return Plan(
         model=model,
         dtype=given.dtype,
-        subjects=tuple(given.subjects.split(",")),
+        subjects=tuple(given.subjects.split(";")),
         modes=tuple(given.modes.split(",")),
         requests={each: requests[each] for each in clients},
         repeats=1 if given.quick else given.repeats,
@@ -208,7 +242,8 @@ def _shown_arguments() -> list[str]:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.serving_vllm", description=__doc__)
     parser.add_argument("--models", default="5m,100m", help=f"of {', '.join(SIZES)}")
-    parser.add_argument("--subjects", default=",".join([OFFLINE, *SUBJECTS]))
+    default = ";".join([OFFLINE, *HTTP])
+    parser.add_argument("--subjects", default=default, help=f"of {'; '.join(SUBJECTS)}")
     parser.add_argument("--modes", default=",".join(MODES))
     parser.add_argument("--concurrency", default="1,8,32")
     parser.add_argument("--dtype", default="float32", help="as vLLM says it")

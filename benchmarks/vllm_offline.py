@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,11 +38,14 @@ class OfflinePlan:
 class Offline:
     """The library in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], prompts: Sequence[str]) -> None:
         self._process = process
+        self._prompts = list(prompts)
 
-    def run(self, plan: OfflinePlan) -> dict[str, Any]:
+    def run(self, mode: str, concurrency: int, requests: int, tokens: int) -> dict[str, Any]:
+        """The figures of one turn; it gives whole answers, whatever the mode."""
         assert self._process.stdin is not None
+        plan = OfflinePlan(self._prompts, tokens, concurrency, requests)
         self.resume()
         self._process.stdin.write(json.dumps(asdict(plan)) + "\n")
         self._process.stdin.flush()
@@ -67,7 +70,7 @@ class Offline:
 
 
 @contextmanager
-def offline(model: Path, dtype: str) -> Iterator[Offline]:
+def offline(model: Path, dtype: str, prompts: Sequence[str]) -> Iterator[Offline]:
     """The library, loaded, until the block ends."""
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.vllm_offline", str(model), dtype],
@@ -83,7 +86,7 @@ def offline(model: Path, dtype: str) -> Iterator[Offline]:
         },
     )
     try:
-        found = Offline(process)
+        found = Offline(process, prompts)
         found.read()
         found.pause()
         yield found

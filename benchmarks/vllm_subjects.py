@@ -7,7 +7,6 @@ no prefix cache and no compiling. What differs is what stands around the library
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -31,27 +30,15 @@ VARIABLES: Final = ONE_THREAD | {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """A way to be served. server: a name of SERVERS. dialect: of the requests."""
-
-    name: str
-    server: str
-    dialect: str
-
-
 OFFLINE: Final = "offline"
 VLLM_SERVE: Final = "vllm serve"
 LMI_SERVE: Final = "lmi serve"
-
-SUBJECTS: Final = {
-    subject.name: subject
-    for subject in (
-        Subject(VLLM_SERVE, VLLM_SERVE, "completions"),
-        Subject(LMI_SERVE, LMI_SERVE, "completions"),
-        Subject("lmi serve /invocations", LMI_SERVE, "lmi"),
-    )
-}
+LMI_INVOCATIONS: Final = "lmi serve /invocations"
+JAVA_ROLLING: Final = "java, rolling"
+JAVA_ASYNC: Final = "java, async"
+HTTP: Final = (VLLM_SERVE, LMI_SERVE, LMI_INVOCATIONS)
+JAVA: Final = (JAVA_ROLLING, JAVA_ASYNC)
+SUBJECTS: Final = (OFFLINE, *HTTP, *JAVA)
 
 
 def vllm_serve(model: Path, dtype: str, port: int) -> list[str]:
@@ -74,11 +61,9 @@ def properties(model: Path, dtype: str) -> str:
     )
 
 
-def server_command(server: str, model: Path, dtype: str, port: int, home: Path) -> list[str]:
-    """How a server of SUBJECTS is started. home: a folder for what it needs, by its own name."""
-    if server == VLLM_SERVE:
-        return vllm_serve(model, dtype, port)
+def our_server(model: Path, dtype: str, port: int, home: Path) -> list[str]:
+    """Ours. home: a folder for its model's folder, which gives the model its name."""
     folder = home / MODEL
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir()
     (folder / "serving.properties").write_text(properties(model, dtype))
     return lmi_serve(folder, port)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from benchmarks.figures import shown
 from benchmarks.grid import Grid
-from benchmarks.vllm_rounds import MODES, Rounds, ratios
+from benchmarks.vllm_rounds import MODES, STREAMED, WHOLE, Rounds, ratios
 from benchmarks.vllm_subjects import OFFLINE, VLLM_SERVE
 
 COLUMNS: Final = (
@@ -52,9 +52,9 @@ def _row(rounds: Rounds, drawn: Grid, cell: tuple[str, str, str, int]) -> None:
     if not own:
         return
     peer = rounds.of(model, VLLM_SERVE, mode, concurrency)
-    bare = rounds.of(model, OFFLINE, MODES[-1], concurrency)
-    streams = [each for each in own if each.figures["gap_ms"]]
-    peer_streams = [each for each in peer if each.figures["gap_ms"]]
+    bare = rounds.of(model, OFFLINE, WHOLE, concurrency)
+    streams = [each for each in own if mode == STREAMED]
+    gaps = [each.figures["gap_ms"] for each in streams if each.figures["gap_ms"]]
     drawn.row(
         str(concurrency),
         mode,
@@ -64,9 +64,9 @@ def _row(rounds: Rounds, drawn: Grid, cell: tuple[str, str, str, int]) -> None:
         _shown_ratio([] if subject == OFFLINE else ratios(own, bare, _rate)),
         shown([_first(each.figures) for each in streams], ",.1f"),
         shown([each.figures["first_ms"]["p95"] for each in streams], ",.1f"),
-        _shown_ratio([] if subject == VLLM_SERVE else ratios(streams, peer_streams, _first)),
-        shown([each.figures["gap_ms"]["p50"] for each in streams], ",.1f"),
-        shown([each.figures["gap_ms"]["p95"] for each in streams], ",.1f"),
+        _shown_ratio([] if subject == VLLM_SERVE else ratios(streams, peer, _first)),
+        shown([gap["p50"] for gap in gaps], ",.1f"),
+        shown([gap["p95"] for gap in gaps], ",.1f"),
         shown([_cpu(each.figures, "front") for each in own], ".3f"),
         shown([_cpu(each.figures, "engine") for each in own], ".3f"),
     )
