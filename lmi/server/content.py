@@ -43,10 +43,21 @@ def _of_body(headers: Mapping[str, str], body: bytes) -> Items:
 
 def _of_urlencoded(body: bytes) -> Items:
     try:
-        pairs = parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS)
+        # Latin-1 stands for the bytes themselves, there and back.
+        pairs = parse_qsl(
+            body.decode("latin-1"),
+            keep_blank_values=True,
+            encoding="latin-1",
+            max_num_fields=MAX_FIELDS,
+        )
     except ValueError as error:
         raise BadForm(f"the form can't be read: {error}") from None
-    return tuple([(name.decode(errors="replace"), value) for name, value in pairs])
+    return tuple(
+        [
+            (name.encode("latin-1").decode(errors="replace"), value.encode("latin-1"))
+            for name, value in pairs
+        ]
+    )
 
 
 def _of_multipart(kind: str, body: bytes) -> Items:

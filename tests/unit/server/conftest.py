@@ -15,6 +15,7 @@ from lmi.engines.echo import EchoConfig, EchoEngine
 from lmi.schemas import SchemaConfig
 from lmi.server import ServerConfig, bind, build_app, serve
 from lmi.session import Loaded, Progress, Session, SessionConfig
+from lmi.text import ChatTemplate
 
 SLOW_ECHO = EchoConfig(token_seconds=0.005)
 
@@ -44,6 +45,7 @@ class Plan:
     session: SessionConfig = field(
         default_factory=lambda: SessionConfig("m", restart_backoff=0.001)
     )
+    chat: ChatTemplate | None = None
     wait: bool = True
 
 
@@ -55,7 +57,7 @@ def _session(plan: Plan) -> tuple[Session, list[Engine]]:
 
     def load(progress: Progress) -> Loaded:
         engines.append(plan.make())
-        return Loaded(engines[-1])
+        return Loaded(engines[-1], plan.chat)
 
     return Session(plan.session, load), engines
 
