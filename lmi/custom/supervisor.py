@@ -160,11 +160,13 @@ class Supervisor:
             worker.link, selectors.EVENT_READ, lambda: self._read(place, worker)
         )
         for stream in worker.prints:
-            self._selector.register(stream.pipe, selectors.EVENT_READ, self._reader(stream))
+            self._selector.register(
+                stream.pipe, selectors.EVENT_READ, self._reader(place, worker, stream)
+            )
 
-    def _reader(self, stream: Print) -> Callable[[], None]:
+    def _reader(self, place: _Place, worker: WorkerProcess, stream: Print) -> Callable[[], None]:
         def read() -> None:
-            if not stream.read():
+            if place.worker is worker and not stream.read():  # else buried in this turn
                 self._selector.unregister(stream.pipe)
 
         return read
