@@ -63,7 +63,7 @@ def assemble(
         has_custom_handler=own_code,
         entry_point=text_of(values, "option.entryPoint"),
         classic=None if folder is None else folder.classic,
-        code=_code(read, properties) if choice.engine == FUNCTIONS else None,
+        code=_code(read) if choice.engine == FUNCTIONS else None,
         dtype=text_of(values, "option.dtype") or "auto",
         trust_remote_code=read.required("option.trust_remote_code", bool),
         tensor_parallel_degree=cast(
@@ -78,7 +78,6 @@ def assemble(
         block_size=read.optional("option.block_size", int),
         kv_cache_memory=read.optional("option.kv_cache_memory", int),
         threads=read.optional("option.threads", int),
-        input_formatter=text_of(values, "option.input_formatter"),
         output_formatter=text_of(values, "option.output_formatter"),
         tgi_compat=read.required("option.tgi_compat", bool),
         compat=cast("Literal['0.25', '0.36', 'async']", read.required("option.compat", str)),
@@ -92,6 +91,13 @@ def assemble(
             {key: value for key, value in options.items() if key not in _NOT_FOR_THE_ENGINE}
         ),
         user_options=MappingProxyType(dict(user_options)),
+        properties=MappingProxyType(
+            {
+                key.removeprefix("option."): text
+                for key, text in properties.items()
+                if key not in _NOT_FOR_CODE and not (key in spellings() and spellings()[key].server)
+            }
+        ),
         server=_server(values, read),
     )
 
@@ -126,20 +132,13 @@ class _Reader:
         return cast(_T, option.kind.parse(option.default or ""))
 
 
-def _code(read: _Reader, properties: Mapping[str, str]) -> CodeSettings:
+def _code(read: _Reader) -> CodeSettings:
     def workers(prefix: str) -> Workers:
         least, most = (read.optional(f"{prefix}{end}Workers", int) for end in ("min", "max"))
         return Workers(least, most)
 
     return CodeSettings(
         handler=read.required("option.handler", str),
-        properties=MappingProxyType(
-            {
-                key.removeprefix("option."): text
-                for key, text in properties.items()
-                if key not in _NOT_FOR_CODE and not (key in spellings() and spellings()[key].server)
-            }
-        ),
         python=read.optional("option.pythonExecutable", str),
         environ=read.optional("option.env", MappingProxyType) or MappingProxyType({}),
         workers=workers(""),

@@ -16,12 +16,9 @@ def contradictions(choice: Choice, values: Values, folder: Folder | None) -> Ite
     own_code = folder is not None and folder.model_py
     formatter = values.get("option.output_formatter")
     by_handler = choice.engine == FUNCTIONS  # which reads the option itself
-    if not own_code and not by_handler:
-        if formatter is not None and formatter.text not in FORMATTERS:
-            want = f"expected one of {', '.join(FORMATTERS)}; other formatters need a model.py"
-            yield formatter.error(want)
-        if "option.input_formatter" in values:
-            yield values["option.input_formatter"].error("own formatters need a model.py")
+    if formatter is not None and formatter.text not in FORMATTERS and not (own_code or by_handler):
+        want = f"expected one of {', '.join(FORMATTERS)}; other formatters need a model.py"
+        yield formatter.error(want)
     model = values.get("option.model_id")
     if model is not None and model.text.startswith("djl://"):
         want = "the DJL model zoo is not served from; expected a hub id, s3:// or a folder"

@@ -32,15 +32,13 @@ class Workers:
 class CodeSettings:
     """How a handler, the model's own or a stock one, is run. Times are in seconds.
 
-    handler: the function's name. properties: what it is told first: every option that is set, as
-    text, by short key, but for those that the engine is chosen from. python: its interpreter, None
-    for this one. environ: variables on top of this process's. workers: on whatever device;
-    gpu_workers and cpu_workers where the kind of device is known, which beat it. devices: GPUs by
-    index, -1 for the processor; empty for all. batch_size: calls that the handler takes at once.
+    handler: the function's name. python: its interpreter, None for this one. environ: variables on
+    top of this process's. workers: on whatever device; gpu_workers and cpu_workers where the kind
+    of device is known, which beat it. devices: GPUs by index, -1 for the processor; empty for all.
+    batch_size: calls that the handler takes at once.
     """
 
     handler: str
-    properties: Mapping[str, str]
     python: str | None
     environ: Mapping[str, str]
     workers: Workers
@@ -62,8 +60,9 @@ class ModelSpec:
     `handle`, or an entry point, takes requests. classic: the folder holds a model of that library.
     code: how the handler is run where the engine is `python`, which generates no text by itself,
     else None. options: what is set for the engine, parsed, by short key (`dtype`), defaults left
-    out. user_options: what is set for the user's own code, as text, by short key. Times are in
-    seconds.
+    out. user_options: what is set for the user's own code, as text, by short key. properties: what
+    any code of users is told: every option that is set, as text, by short key, but for those that
+    the engine is chosen from. Times are in seconds.
     """
 
     name: str
@@ -89,7 +88,6 @@ class ModelSpec:
     kv_cache_memory: int | None
     threads: int | None
 
-    input_formatter: str | None
     output_formatter: str | None
     tgi_compat: bool
     compat: Literal["0.25", "0.36", "async"]
@@ -103,6 +101,7 @@ class ModelSpec:
 
     options: Mapping[str, object]
     user_options: Mapping[str, str]
+    properties: Mapping[str, str]
     server: ServerSettings
 
     @property

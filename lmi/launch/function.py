@@ -11,6 +11,7 @@ from typing import Final
 from lmi.config.spec import CodeSettings, ModelSpec
 from lmi.core import ConfigError
 from lmi.custom import FunctionSpec, Seat, find_requirements
+from lmi.custom.stock import STOCK
 from lmi.engines import BoundSpec
 from lmi.engines.devices import visible_gpus
 
@@ -30,7 +31,8 @@ _WHOLE: Final = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def stock_handler(spec: ModelSpec) -> str | None:
-    """The module that answers where the model's own code does not; None where nothing would."""
+    """The stock handler that answers where the model's own code does not, by the name that users
+    know; None where none would."""
     if spec.entry_point is not None and not spec.has_custom_handler:
         return spec.entry_point
     if spec.has_custom_handler and spec.classic is None and spec.model_id is None:
@@ -53,7 +55,8 @@ def function_spec(
     assert folder is not None, "there is a handler, so there is a folder or a model"
     seats = (seat,) if seat is not None else _seats(spec, code, environ)
     least, most = (1, 1) if seat is not None else _workers(code, seats)
-    stock = stock_handler(spec)
+    name = stock_handler(spec)
+    stock = None if name is None else STOCK.get(name, name)
     own = spec.entry_point if spec.has_custom_handler else None
     named = own is None and spec.entry_point is not None  # a stock one: no model.py goes before it
     return FunctionSpec(
@@ -62,7 +65,7 @@ def function_spec(
         entry_point=stock if named else own,
         fallback=None if named else stock,
         handler=code.handler,
-        properties=_properties(bound, code),
+        properties=properties(bound),
         python=code.python or sys.executable,
         environ=code.environ,
         workers=least,
@@ -80,17 +83,19 @@ def function_spec(
     )
 
 
-def _properties(bound: BoundSpec, code: CodeSettings) -> Mapping[str, str | int]:
-    """What the DJL model server would tell the handler, with the model's folder once it is here."""
+def properties(bound: BoundSpec) -> Mapping[str, str | int]:
+    """What the DJL model server would tell a user's code, with the model's folder, once here."""
+    spec = bound.spec
+    rolling_batch = spec.engine if spec.code is None else "disable"
     found: dict[str, str | int] = {
-        **code.properties,
+        **spec.properties,
         "engine": "Python",
-        "rolling_batch": "disable",
+        "rolling_batch": rolling_batch,
     }
-    if bound.path is not None and bound.spec.model_id is not None:
+    if bound.path is not None and spec.model_id is not None:
         found["model_id"] = str(bound.path)
     for name in _COUNTS:
-        text = code.properties.get(name, "")
+        text = spec.properties.get(name, "")
         if _WHOLE.fullmatch(text):
             found[name] = int(text)
     return found

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import cast
 
 from lmi import engines
+from lmi.config.assemble import FORMATTERS
 from lmi.config.spec import ModelSpec
 from lmi.core import EngineDead
-from lmi.custom import Seat, load_function
+from lmi.custom import Hooks, HooksSpec, Seat, load_function, load_hooks
 from lmi.engines import BoundSpec
 from lmi.launch.bind import bind
-from lmi.launch.function import function_spec
+from lmi.launch.function import function_spec, properties
 from lmi.schemas import SchemaConfig
 from lmi.session import (
     FunctionConfig,
@@ -24,6 +26,7 @@ from lmi.session import (
     SessionConfig,
 )
 from lmi.text import ChatTemplate
+from lmi.text.chat import ContentFormat
 
 Bind = Callable[[Progress], BoundSpec]
 
@@ -51,18 +54,48 @@ def make(
             FunctionConfig(spec.name, spec.job_queue_size),
             lambda progress: load_function(function_spec(bound(progress), environ, seat), progress),
         )
-    return Session(session_config(spec), lambda progress: _load(bound(progress), progress))
+    hooks: list[Hooks | None] = []  # loaded with the first engine, and kept: their code runs once
+
+    def load(progress: Progress) -> Loaded:
+        found = bound(progress)
+        if spec.hooks and not hooks:
+            progress("loading model.py", 0, 0)
+            hooks.append(load_hooks(hooks_spec(found)))
+        engine = engines.load(found, progress)
+        return Loaded(engine, chat_template(found), next(iter(hooks), None))
+
+    return Session(session_config(spec), load)
 
 
-def _load(bound: BoundSpec, progress: Progress) -> Loaded:
-    """The engine with what stands beside it. Raises LmiError."""
-    chat = None if bound.path is None else ChatTemplate.load(bound.path, _template(bound.spec))
-    return Loaded(engines.load(bound, progress), chat)
+def chat_template(bound: BoundSpec) -> ChatTemplate | None:
+    """The model's chat template, or the one that is configured. Raises ModelError."""
+    if bound.path is None:
+        return None
+    options = bound.spec.options
+    named = options.get("chat_template")
+    form = cast("ContentFormat", options.get("chat_template_content_format", "auto"))
+    return ChatTemplate.load(bound.path, None if named is None else str(named), form)
 
 
-def _template(spec: ModelSpec) -> str | None:
-    named = spec.options.get("chat_template")
-    return None if named is None else str(named)
+def hooks_spec(bound: BoundSpec) -> HooksSpec:
+    """What the functions of a model.py beside an engine are told."""
+    spec = bound.spec
+    assert spec.folder is not None, "model.py stands in a folder"
+    handler = spec.options.get("handler")
+    return HooksSpec(
+        folder=spec.folder,
+        form=spec.compat,
+        handler="handle" if handler is None else str(handler),
+        output_formatter=own_formatter(spec),
+        properties=properties(bound),
+        tokenizer=bound.path,
+        trust_remote_code=spec.trust_remote_code,
+    )
+
+
+def own_formatter(spec: ModelSpec) -> str | None:
+    """The output formatter that is a function of the model.py."""
+    return None if spec.output_formatter in FORMATTERS else spec.output_formatter
 
 
 async def loaded(served: Served, spec: ModelSpec) -> None:
@@ -85,7 +118,7 @@ def session_config(spec: ModelSpec) -> SessionConfig:
         schema=SchemaConfig(
             form=spec.compat,
             tgi_compat=spec.tgi_compat,
-            output_formatter=spec.output_formatter,
+            output_formatter=None if own_formatter(spec) else spec.output_formatter,
             strict_parameters=spec.strict_parameters,
         ),
         max_queue=spec.job_queue_size,

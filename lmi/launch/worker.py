@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from lmi import djl
 from lmi.config import ConfigErrors, Front, Resolution, resolve
 from lmi.config.folder import descend
+from lmi.config.vllm_arguments import installed_release
 from lmi.custom import Seat
 from lmi.dist.parallel.meeting import mpi_place
 from lmi.launch.djl.staged import Staged
@@ -44,6 +45,7 @@ def resolve_worker(
         environ,
         parameters=properties,
         installed=runnable(),
+        vllm=installed_release(),
         front=Front.DJL,
     )
 

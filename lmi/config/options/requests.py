@@ -24,7 +24,7 @@ OPTIONS = (
         "option.input_formatter",
         Text("the name of a formatter of the model's own code"),
         "Reads the requests.",
-        used=(ANY,),
+        refused={ANY: "mark the function in model.py with @input_formatter instead"},
     ),
     Option(
         "option.tgi_compat",

@@ -15,6 +15,7 @@ import msgspec
 
 from lmi.config import Front, Resolution, resolve
 from lmi.config.variables import VARIABLES
+from lmi.config.vllm_arguments import installed_release
 from lmi.core import ConfigError
 from lmi.launch.runnable import runnable
 
@@ -61,7 +62,14 @@ class Staged:
             for name, text in environ.items()
             if name in VARIABLES and not VARIABLES[name].keys
         }
-        return resolve(self.folder, facts, self.settings, installed=runnable(), front=Front.DJL)
+        return resolve(
+            self.folder,
+            facts,
+            self.settings,
+            installed=runnable(),
+            front=Front.DJL,
+            vllm=installed_release(),
+        )
 
 
 def _read(kind: type, value: object) -> object:

@@ -136,7 +136,6 @@ def test_resolving_the_rendered_settings_changes_nothing(seed: int) -> None:
                 str(rng.choice(limit.values)) if limit else _likely(option.kind, rng)
             )
         given_text.pop("option.handler", None)
-        given_text.pop("option.input_formatter", None)  # needs a model.py
         if engine == "python":
             given_text["option.rolling_batch"] = "disable"
         elif engine == "echo":

@@ -224,12 +224,11 @@ def test_the_servers_options_are_checked_beside_the_users_handler(problems: Prob
 def test_a_formatter_of_the_models_own_needs_a_model_py(
     problems: Problems, resolved: Resolved
 ) -> None:
-    text = "option.rolling_batch=lmi-dist\noption.output_formatter=mine\noption.input_formatter=its"
-    first, second = problems(text)
-    assert first.startswith("option.output_formatter='mine' (from serving.properties:2): expected")
-    assert second.endswith("own formatters need a model.py")
+    text = "option.rolling_batch=lmi-dist\noption.output_formatter=mine"
+    (line,) = problems(text)
+    assert line.startswith("option.output_formatter='mine' (from serving.properties:2): expected")
     spec = resolved(text, model_py="def mine(): ...\n").spec
-    assert (spec.output_formatter, spec.input_formatter) == ("mine", "its")
+    assert spec.output_formatter == "mine"
     assert spec.hooks
 
 

@@ -77,7 +77,6 @@ DECIDED_WHILE_RESOLVING = {
     "option.unknown_options",
     "option.entryPoint",
     "features",
-    "option.input_formatter",
 }
 
 
