@@ -70,6 +70,7 @@ def resolution(
     extra: options of the command's own flags, by key; they beat --set. Raises ConfigError.
     """
     from lmi.config import Front, resolve
+    from lmi.config.vllm_arguments import installed_release
     from lmi.launch.runnable import runnable
 
     flags = {**parse_sets(sets or ()), **(extra or {})}
@@ -78,6 +79,7 @@ def resolution(
         os.environ,
         flags,
         installed=runnable(),
+        vllm=installed_release(),
         front=Front.EMBEDDED if chosen_server(front) is None else Front.DJL,
     )
 

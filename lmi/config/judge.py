@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 
-from lmi.config import kinds
 from lmi.config.front import JAVA, Front
-from lmi.config.kinds import Kind
 from lmi.config.nearest import Names, distance
 from lmi.config.options import ENGINES, TABLE, Option, Verdict, spellings
 from lmi.config.present import masked
@@ -17,6 +15,7 @@ from lmi.config.sources import Candidate, variable_names
 from lmi.config.values import Value, Values
 from lmi.config.variables import Layer
 from lmi.config.vllm_arguments import Argument, arguments
+from lmi.config.vllm_rules import parse
 from lmi.core import ConfigError
 
 _OWN_CODE = "model.py"
@@ -43,11 +42,13 @@ def judge(
     own_code: bool,
     tolerant: bool,
     front: Front = Front.EMBEDDED,
+    vllm: str | None = None,
 ) -> Judgement:
     """Judges every setting. engine: None where none could be chosen; then only spelling is judged.
 
     own_code: the model's own handler takes the requests. tolerant: unknown options are warnings.
-    front: the DJL model server reads every key of the server.
+    front: the DJL model server reads every key of the server. vllm: the release of vLLM that would
+    run; None: any.
     """
     outcome = Judgement()
     for value in values.values():
@@ -57,7 +58,7 @@ def judge(
         seen.setdefault(candidate.key, []).append(candidate)
     for group in seen.values():
         group.sort(key=lambda candidate: (-candidate.layer, candidate.order))
-        _unknown(outcome, group, engine, own_code, tolerant)
+        _unknown(outcome, group, engine, own_code, tolerant, vllm)
     return outcome
 
 
@@ -122,6 +123,7 @@ def _unknown(
     engine: str | None,
     own_code: bool,
     tolerant: bool,
+    vllm: str | None,
 ) -> None:
     winner = group[0]
     overridden = tuple(Overridden(loser.text, loser.origin) for loser in group[1:])
@@ -134,7 +136,7 @@ def _unknown(
         outcome.user_options[short] = winner.text
         outcome.settings.append(replace(setting, fate=Fate.USER, consumer=_OWN_CODE))
     elif argument is not None:
-        _of_vllm(outcome, setting, argument, winner, engine)
+        _of_vllm(outcome, setting, argument, winner, engine, vllm)
     elif tolerant:
         note = _unknown_text(winner)
         outcome.warnings.append(f"{winner.written} (from {winner.origin}): {note}; ignored")
@@ -163,6 +165,7 @@ def _of_vllm(
     argument: Argument,
     winner: Candidate,
     engine: str | None,
+    vllm: str | None,
 ) -> None:
     def problem(want: str) -> ConfigError:
         text = masked(winner.written, winner.text)
@@ -173,7 +176,7 @@ def _of_vllm(
         outcome.settings.append(replace(setting, fate=Fate.ADVISORY, note=note))
     elif engine == "vllm":
         try:
-            value = kind_of(argument).parse(winner.text.strip())
+            value = parse(argument, winner.text.strip(), vllm)
         except ValueError as error:
             outcome.problems.append(problem(str(error)))
             return
@@ -182,21 +185,6 @@ def _of_vllm(
         outcome.settings.append(replace(setting, value=value, consumer="vllm", note=note))
     elif engine is not None:
         outcome.problems.append(problem(f"{engine} has nothing like it: it is {_VLLM}"))
-
-
-def kind_of(argument: Argument) -> Kind:
-    """How to read an argument of vLLM. Types that several releases disagree on are text."""
-    match argument.type:
-        case "bool":
-            return kinds.Flag()
-        case "int":
-            return kinds.Whole()
-        case "float":
-            return kinds.Real()
-        case "choice":
-            return kinds.Choice(argument.choices)
-        case _:
-            return kinds.Text()
 
 
 def _unknown_text(candidate: Candidate) -> str:

@@ -40,12 +40,14 @@ def resolve(
     parameters: Mapping[str, str] | None = None,
     installed: Collection[str],
     front: Front = Front.EMBEDDED,
+    vllm: str | None = None,
 ) -> Resolution:
     """The configuration of the model in `folder` (None: the environment alone says what to serve).
 
     flags: `--set` keys, spelt as in serving.properties, and their values. parameters: what the DJL
     model server told its worker. installed: engines that can run here, by our names. front: who
-    takes the requests. Raises ConfigErrors with every problem found.
+    takes the requests. vllm: the release of vLLM that would run, None for any that is recorded.
+    Raises ConfigErrors with every problem found.
     """
     try:
         found, candidates = _gather(folder, environ, flags or {}, parameters or {})
@@ -76,7 +78,7 @@ def resolve(
     if get(values, "engine") in FOREIGN_ENGINES:
         unknown = []  # they belong to that engine, which is the problem
     judgement = judge(
-        values, unknown, engine=engine, own_code=own_code, tolerant=tolerant, front=front
+        values, unknown, engine=engine, own_code=own_code, tolerant=tolerant, front=front, vllm=vllm
     )
     problems += judgement.problems
     problems += violations(environ, values, found)

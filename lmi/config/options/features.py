@@ -9,6 +9,7 @@ GROUP = "Generation: adapters, speculation, tools, images"
 
 _NO_LORA = "LMI-Dist has no LoRA adapters yet; vLLM has, or merge the adapter into the model"
 _NO_SPECULATION = "LMI-Dist speculates without a draft model; see option.speculative_tokens"
+_NO_TOOLS = "calls are not read out of answers yet; a request with tools is told so"
 _LORA_SIZE = "it matters to option.enable_lora only, which is off"
 
 OPTIONS = (
@@ -36,16 +37,27 @@ OPTIONS = (
             ("max_loras", Whole(1), "4", "Adapters in one batch."),
             ("max_lora_rank", Whole(1), "16", "Largest rank of an adapter."),
             ("max_cpu_loras", Whole(1), None, "Adapters kept in the host's memory."),
-            ("lora_extra_vocab_size", Whole(0), "256", "Tokens that an adapter may add."),
             ("lora_dtype", Text("a number type, or auto"), "auto", "Number type of adapters."),
             ("fully_sharded_loras", Flag(), "false", "Shard both matrices of an adapter."),
-            (
-                "long_lora_scaling_factors",
-                Text("numbers separated by commas"),
-                None,
-                "Scaling factors of adapters for long contexts.",
-            ),
         )
+    ),
+    Option(
+        "option.lora_extra_vocab_size",
+        Whole(0),
+        "Tokens that an adapter may add.",
+        default="256",
+        advisory={"lmi-dist": _LORA_SIZE, "vllm": "adapters add no tokens since vLLM 0.12"},
+        since="0.27",
+    ),
+    Option(
+        "option.long_lora_scaling_factors",
+        Text("numbers separated by commas"),
+        "Scaling factors of adapters for long contexts.",
+        advisory={
+            "lmi-dist": _LORA_SIZE,
+            "vllm": "vLLM 0.10 and later serve adapters for the model's own context only",
+        },
+        since="0.27",
     ),
     Option(
         "option.adapters",
@@ -91,7 +103,7 @@ OPTIONS = (
         Flag(),
         "Log how many proposed tokens were accepted.",
         default="false",
-        used=("vllm",),
+        advisory={"vllm": "no rate is kept; the answers are the same"},
         refused={"lmi-dist": _NO_SPECULATION},
         off=(False,),
         since="0.27",
@@ -101,7 +113,7 @@ OPTIONS = (
         Flag(),
         "Let the model call tools.",
         default="false",
-        used=("vllm",),
+        advisory={"vllm": _NO_TOOLS},
         refused={"lmi-dist": "LMI-Dist parses no tool calls yet; vLLM does"},
         off=(False,),
         since="0.33",
@@ -110,7 +122,7 @@ OPTIONS = (
         "option.tool_call_parser",
         Text("a parser's name, or a file"),
         "How tool calls are read from the answer.",
-        used=("vllm",),
+        advisory={"vllm": _NO_TOOLS},
         since="0.33",
     ),
     Option(
@@ -118,14 +130,14 @@ OPTIONS = (
         Flag(),
         "Separate the reasoning from the answer.",
         default="false",
-        used=("vllm",),
+        advisory={"vllm": "the reasoning stays in the answer's text"},
         off=(False,),
         since="0.33",
     ),
     Option(
         "option.reasoning_parser",
         Text("a parser's name"),
-        "How the reasoning is read from the answer.",
+        "How the reasoning is read from the answer. Here: where it ends and a grammar begins.",
         used=("vllm",),
         since="0.33",
     ),
@@ -150,14 +162,15 @@ OPTIONS = (
         Flag(),
         "Give embeddings of length 1.",
         default="true",
-        used=("vllm", "python"),
+        used=("python",),
+        advisory={"vllm": "vLLM generates text here and gives no embeddings"},
         since="0.36",
     ),
     Option(
         "option.image_placeholder_token",
         Text("a token"),
         "What stands for an image in a prompt.",
-        used=("vllm",),
+        advisory={"vllm": "vLLM knows each model's own placeholder"},
         until="0.32",
     ),
     Option(

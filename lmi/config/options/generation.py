@@ -178,9 +178,7 @@ OPTIONS = (
         "option.disable_log_stats",
         Flag(),
         "Don't log the engine's load.",
-        advisory={
-            name: "the load is in /metrics, not in the log" for name in ("lmi-dist", "vllm")
-        },
+        advisory={name: "the load is in /metrics, not in the log" for name in ("lmi-dist", "vllm")},
     ),
     Option(
         "option.tokenizer_mode",
