@@ -12,7 +12,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from lmi.schemas import ChatBody, CompletionBody, LmiBody, LmiParameters
-from lmi.schemas.openai import fields as openai_fields
+from lmi.schemas.openai import fields
+from lmi.schemas.openai.fields import OpenAIFields
+from lmi.schemas.sampling_fields import SamplingFields
 from lmi.schemas.unknown import NOT_HONOURED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -21,7 +23,7 @@ PAGE = ROOT / "docs" / "requests.md"
 INTRO = """\
 # Requests and replies
 
-<!-- Written by tools/write_requests_doc.py from lmi/schemas/body.py: `make docs` writes it anew. -->
+<!-- Written by tools/write_requests_doc.py from the models in lmi/schemas: `make docs` writes it anew. -->
 
 `POST /invocations` (or `/predictions/{model}`, `/models/{model}/invoke`) takes a JSON object:
 
@@ -115,19 +117,62 @@ name is answered with 404 on `/v1/...` and accepted on `/invocations`.
 """
 
 
+SAMPLING = """
+## Sampling parameters
+
+Of all dialects. An engine that lacks one of them refuses the request that asks for it: LMI-Dist has no `logit_bias`,
+`allowed_token_ids`, `bad_words`, and nothing that the text must match. Of the fields that say what it must match, a
+request has one.
+
+"""
+
+ADAPTERS = """
+# Adapters
+
+LoRA adapters of a model (with `option.enable_lora=true`): `/models/{model}/adapters`, or `/adapters` where one model
+stands.
+
+| call | does |
+|---|---|
+| `POST .../adapters?name=&src=[&preload=&pin=]` | registers; `src` is a folder inside the model's, as a path or a `file:` URL |
+| `POST .../adapters/{name}/update[?preload=&pin=]` | loads or pins it anew |
+| `GET .../adapters`, `GET .../adapters/{name}` | `{"name", "src", "preload", "pin"}` |
+| `DELETE .../adapters/{name}` | removes it; live requests go on |
+
+400 for a wrong parameter or a model without adapters, 404 for an unknown name, 409 for one that is taken, 507 when no
+place is left. An engine that is restarted gets its adapters again. A request names one by the header
+`X-Amzn-SageMaker-Adapter-Identifier`, the query's `adapter`, the body's `adapters`, or `model`; the first one counts.
+"""
+
+
 def page() -> str:
     """The page's text."""
-    parts = [INTRO, table(LmiBody), "\n## parameters\n\n", table(LmiParameters), FORMS, UNKNOWN]
-    parts += [names(NOT_HONOURED), ".\n", CHAT, table(ChatBody)]
-    parts += ["\n## Completions\n\n", table(CompletionBody), OPENAI_REPLIES]
-    parts.append(f"Accepted, without any effect: {names(openai_fields.WITHOUT_EFFECT)}.\n\n")
-    parts.append(f"Left out, and named in the header: {names(openai_fields.NOT_HONOURED)}.\n\n")
-    parts.append("Refused unless empty:\n\n| field | reason |\n|---|---|\n")
-    parts += [
-        f"| `{name}` | {reason} |\n"
-        for name, reason in sorted(openai_fields.NOT_AVAILABLE.items())
-    ]
-    return "".join(parts)
+    shared = frozenset(SamplingFields.model_fields)
+    common = frozenset(OpenAIFields.model_fields)
+    return "".join(
+        [
+            INTRO,
+            table(LmiBody),
+            "\n## parameters\n\nThese, and the sampling parameters below.\n\n",
+            table(LmiParameters, shared),
+            SAMPLING,
+            table(SamplingFields),
+            FORMS,
+            f"{UNKNOWN}{names(NOT_HONOURED)}.\n",
+            CHAT,
+            table(ChatBody, common),
+            "\n## Completions\n\n",
+            table(CompletionBody, common),
+            "\n## Chat and completions alike\n\nThese, and the sampling parameters above.\n\n",
+            table(OpenAIFields, shared),
+            OPENAI_REPLIES,
+            f"Accepted, without any effect: {names(fields.WITHOUT_EFFECT)}.\n\n",
+            f"Left out, and named in the header: {names(fields.NOT_HONOURED)}.\n\n",
+            "Refused unless empty:\n\n| field | reason |\n|---|---|\n",
+            *[f"| `{name}` | {why} |\n" for name, why in sorted(fields.NOT_AVAILABLE.items())],
+            ADAPTERS,
+        ]
+    )
 
 
 def names(found: Iterable[str]) -> str:
@@ -135,11 +180,13 @@ def names(found: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in sorted(found))
 
 
-def table(model: type[BaseModel]) -> str:
-    """The fields of a body: name, type, bounds, meaning."""
+def table(model: type[BaseModel], without: frozenset[str] = frozenset()) -> str:
+    """The fields of a body: name, type, bounds, meaning. without: those that stand elsewhere."""
     schema = model.model_json_schema()
     rows = ["| field | type | meaning |\n|---|---|---|\n"]
     for name, field in schema["properties"].items():
+        if name in without:
+            continue
         rows.append(f"| `{name}` | {kind(field)} | {field.get('description', '')} |\n")
     return "".join(rows)
 
@@ -153,7 +200,15 @@ def kind(field: dict[str, Any]) -> str:
         return "object"
     if field["type"] == "array":
         return f"list of {kind(field['items'])}"
-    words = {"integer": "whole number", "number": "number", "string": "text", "boolean": "boolean"}
+    if "type" not in field:
+        return "any JSON"
+    words = {
+        "boolean": "boolean",
+        "integer": "whole number",
+        "number": "number",
+        "object": "object",
+        "string": "text",
+    }
     return words[field["type"]] + bounds(field)
 
 

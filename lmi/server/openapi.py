@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from lmi.schemas import LmiBody
+from lmi.schemas import ChatBody, CompletionBody, LmiBody
 from lmi.session import Served
 
 _ERRORS = {
@@ -22,13 +23,21 @@ _ERRORS = {
     "507": "out of memory",
 }
 
+_V1_ERRORS = {
+    **{status: text for status, text in _ERRORS.items() if status != "424"},
+    "400": "the body is not a valid request; error.param names the field",
+}
+
 
 def document(sessions: Mapping[str, Served]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of a server with these models."""
     _, schemas = models_json_schema(
-        [(LmiBody, "validation")], ref_template="#/components/schemas/{model}"
+        [(body, "validation") for body in (LmiBody, ChatBody, CompletionBody)],
+        ref_template="#/components/schemas/{model}",
     )
-    generate = _generate()
+    generate = _generate("Generate text", _ERRORS, LmiBody, ChatBody, CompletionBody)
+    chat = _generate("Answer a chat", _V1_ERRORS, ChatBody)
+    complete = _generate("Complete a text", _V1_ERRORS, CompletionBody)
     names = sorted(sessions)
     model = {
         "name": "model",
@@ -36,6 +45,7 @@ def document(sessions: Mapping[str, Served]) -> dict[str, Any]:
         "required": True,
         "schema": {"type": "string", "enum": names},
     }
+    adapter = {"name": "adapter", "in": "path", "required": True, "schema": {"type": "string"}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "lmi", "version": version("lmi")},
@@ -44,10 +54,27 @@ def document(sessions: Mapping[str, Served]) -> dict[str, Any]:
             "/invocations": {"post": generate},
             "/predictions/{model}": {"parameters": [model], "post": generate},
             "/models/{model}/invoke": {"parameters": [model], "post": generate},
+            "/v1/chat/completions": {"post": chat},
+            "/v1/completions": {"post": complete},
+            "/v1/models": {"get": _page("The models and their adapters", "application/json")},
             "/models": {"get": _page("The models", "application/json")},
             "/models/{model}": {
                 "parameters": [model],
                 "get": _page("One model and its load", "application/json"),
+            },
+            "/models/{model}/adapters": {
+                "parameters": [model],
+                "get": _page("The model's adapters", "application/json"),
+                "post": _call("Register an adapter", "name", "src", "preload", "pin"),
+            },
+            "/models/{model}/adapters/{adapter}": {
+                "parameters": [model, adapter],
+                "get": _page("One adapter", "application/json"),
+                "delete": _call("Remove an adapter"),
+            },
+            "/models/{model}/adapters/{adapter}/update": {
+                "parameters": [model, adapter],
+                "post": _call("Load or pin an adapter anew", "preload", "pin"),
             },
             "/metrics": {"get": _page("Prometheus metrics", "text/plain")},
         },
@@ -62,15 +89,26 @@ def _page(summary: str, content_type: str) -> dict[str, Any]:
     }
 
 
-def _generate() -> dict[str, Any]:
-    body = {"schema": {"$ref": f"#/components/schemas/{LmiBody.__name__}"}}
+def _call(summary: str, *names: str) -> dict[str, Any]:
+    """An operation of the adapters' API. names: of its query parameters."""
+    return {
+        **_page(summary, "application/json"),
+        "parameters": [
+            {"name": name, "in": "query", "schema": {"type": "string"}} for name in names
+        ],
+    }
+
+
+def _generate(summary: str, errors: dict[str, str], *bodies: type[BaseModel]) -> dict[str, Any]:
+    schemas = [{"$ref": f"#/components/schemas/{body.__name__}"} for body in bodies]
+    body = {"schema": schemas[0] if len(schemas) == 1 else {"anyOf": schemas}}
     kinds = ("application/json", "application/jsonlines", "text/event-stream")
     return {
-        "summary": "Generate text",
+        "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": body}},
         "responses": {
             "200": {"description": "The answer", "content": {kind: {} for kind in kinds}},
-            **{status: {"description": text} for status, text in _ERRORS.items()},
+            **{status: {"description": text} for status, text in errors.items()},
         },
     }
 
