@@ -69,12 +69,13 @@ def make(
 
 def chat_template(bound: BoundSpec) -> ChatTemplate | None:
     """The model's chat template, or the one that is configured. Raises ModelError."""
-    if bound.path is None:
-        return None
     options = bound.spec.options
     named = options.get("chat_template")
+    folder = bound.path or bound.spec.folder  # an engine without a model may still have a template
+    if folder is None and named is None:
+        return None
     form = cast("ContentFormat", options.get("chat_template_content_format", "auto"))
-    return ChatTemplate.load(bound.path, None if named is None else str(named), form)
+    return ChatTemplate.load(folder or Path(), None if named is None else str(named), form)
 
 
 def hooks_spec(bound: BoundSpec) -> HooksSpec:
@@ -124,4 +125,5 @@ def session_config(spec: ModelSpec) -> SessionConfig:
         max_queue=spec.job_queue_size,
         predict_timeout=float(spec.predict_timeout),
         restart_limit=spec.retry_threshold,
+        served_names=("lmi", *([] if spec.model_id is None else [spec.model_id])),
     )

@@ -111,4 +111,5 @@ def server_config(spec: ModelSpec, address: Address) -> server.ServerConfig:
         grace=float(spec.drain_seconds),
         throttle_status=settings.throttle_error_http_code,
         request_id_header=settings.request_id_header_key,
+        adapter_folders=() if spec.folder is None else (spec.folder,),
     )

@@ -252,6 +252,9 @@ class Session:
         await self._adapters.attach(pump.engine)
         if self._hooks is not None:
             await self._hooks.initialise()
+        if self._pump is not pump:
+            await self._retired.wait()
+            raise EngineDead("the engine died while it was being prepared")
         if self._life.state in (State.LOADING, State.RESTARTING):
             self._life.enter(State.READY, "")
 
