@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import logging
+import os
 import re
 import sys
 import threading
@@ -56,16 +57,16 @@ def load_module(folder: Path, entry_point: str, namespace: str | None = None) ->
 
 def find_file(folder: Path, entry_point: str) -> Path:
     """The file that an entry point names; raises ConfigError where it can't be used."""
-    root = folder.resolve()
     named = Path(entry_point)
-    path = (root / named).resolve()
-    if not named.is_absolute() and not path.is_relative_to(root):
+    # By name, not by link: whoever can put a link into the folder can put code there.
+    path = Path(os.path.normpath(folder.absolute() / named))
+    if not named.is_absolute() and not path.is_relative_to(os.path.normpath(folder.absolute())):
         raise ConfigError(
             _OPTION, entry_point, _SOURCE, f"expected a file inside the model's folder {folder}"
         )
     if not path.is_file():
         raise ConfigError(_OPTION, entry_point, _SOURCE, f"there is no file {path}")
-    return path
+    return path.resolve()
 
 
 def _module_name(path: Path, namespace: str | None) -> str:
