@@ -39,7 +39,7 @@ _FOLLOWS: Final = (
 
 
 class Front:
-    """Serves one connection. `over` becomes the process's exit code."""
+    """Serves one connection."""
 
     def __init__(
         self,
@@ -65,8 +65,14 @@ class Front:
         self._serving = loop.create_task(self._serve())
         self._serving.add_done_callback(self._ended)
 
-    async def close(self) -> None:
-        """Cancel what lives and release the model."""
+    async def run(self) -> int:
+        """Serve until it is over, and release everything; returns the process's exit code."""
+        try:
+            return await self.over
+        finally:
+            await self._close()
+
+    async def _close(self) -> None:
         tasks = {task for task in (self._serving, self._watching) if task is not None}
         for task in tasks:
             task.cancel()

@@ -86,11 +86,10 @@ async def _serve(
         loop.add_signal_handler(number, partial(front.end, 0))
     await loop.connect_accepted_socket(lambda: front.channel, connection)
     try:
-        return await front.over
+        return await front.run()
     finally:
         for task in metrics:
             task.cancel()
-        await front.close()
 
 
 async def _show_metrics(served: Served) -> None:
