@@ -25,13 +25,11 @@ from rich.console import Console
 from benchmarks.figures import machine
 from benchmarks.random_llama import SIZES, prompts, write_model
 from benchmarks.serving import Served, free_port, load, real_time, served
-from benchmarks.vllm_java import ASYNC, ROLLING, Behind, java
+from benchmarks.vllm_java import java
 from benchmarks.vllm_offline import offline
 from benchmarks.vllm_rounds import MODES, STREAMED, WHOLE, Round, Rounds
 from benchmarks.vllm_subjects import (
     HTTP,
-    JAVA_ASYNC,
-    JAVA_ROLLING,
     LMI_INVOCATIONS,
     LMI_SERVE,
     OFFLINE,
@@ -55,7 +53,6 @@ REQUESTS: Final = {
 }
 QUICK_REQUESTS: Final = {1: 2, 8: 8, 32: 32}
 WARM_UP_TOKENS: Final = 8
-BEHIND: Final = {JAVA_ROLLING: Behind(ROLLING), JAVA_ASYNC: Behind(ASYNC)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ class Loaded:
                 return Http(self._servers[LMI_SERVE], dialect, self._file)
             port = free_port()
             return self._http(LMI_SERVE, dialect, our_server(folder, dtype, port, self._home), port)
-        return self._running.enter_context(java(BEHIND[subject], folder, dtype, self._prompts))
+        return self._running.enter_context(java(subject, folder, dtype, self._prompts))
 
     def _http(self, name: str, dialect: str, command: list[str], port: int) -> Http:
         server = self._running.enter_context(served(command, port, VARIABLES))

@@ -7,35 +7,47 @@ is not. Needs a JDK and Maven.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.java import stock
 from benchmarks.java.drive import HANDLERS, behind_java
 from benchmarks.load import cpu_seconds
-from benchmarks.load_dialects import DIALECTS
+from benchmarks.load_dialects import DIALECTS, MODEL
 from benchmarks.vllm_rounds import STREAMED
-from benchmarks.vllm_subjects import MAX_BATCH, MAX_MODEL_LEN, VARIABLES
+from benchmarks.vllm_subjects import (
+    JAVA_ASYNC,
+    JAVA_ROLLING,
+    MAX_BATCH,
+    MAX_MODEL_LEN,
+    STOCK_ASYNC,
+    STOCK_ROLLING,
+    VARIABLES,
+)
 from tests.support.java_driver import JavaDriver
 
-ROLLING: Final = {"rolling_batch": "vllm", "max_rolling_batch_size": str(MAX_BATCH)}
-ASYNC: Final = {
-    "entryPoint": "djl_python.lmi_vllm.vllm_async_service",
-    "async_mode": "true",
-    "rolling_batch": "disable",
-    "max_rolling_batch_size": str(MAX_BATCH),
-}
+DTYPES: Final = {"float32": "fp32", "bfloat16": "bf16"}  # as DJL says them
 LONGEST_SECONDS: Final = 300.0  # of a turn
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """options: what distinguishes the mode. engine: the folder with the Python that Java runs."""
+    """mode: of `benchmarks.java.stock`. engine: writes or names the folder with the Python."""
 
-    options: Mapping[str, str]
-    engine: Path = HANDLERS
+    mode: str
+    engine: Callable[[Path], Path]
+
+
+BEHIND: Final[Mapping[str, Behind]] = {
+    JAVA_ROLLING: Behind("rolling", lambda scratch: HANDLERS),
+    STOCK_ROLLING: Behind("rolling", stock.unpack),
+    JAVA_ASYNC: Behind("async", lambda scratch: HANDLERS),
+    STOCK_ASYNC: Behind("async", stock.unpack),
+}
 
 
 class Java:
@@ -68,17 +80,13 @@ class Java:
 
 
 @contextmanager
-def java(behind: Behind, model: Path, dtype: str, prompts: Sequence[str]) -> Iterator[Java]:
+def java(subject: str, model: Path, dtype: str, prompts: Sequence[str]) -> Iterator[Java]:
     """A model behind Java until the block ends. Raises Unavailable and JavaError."""
-    options = {
-        "model_id": str(model),
-        "dtype": dtype,
-        "max_model_len": str(MAX_MODEL_LEN),
-        "enforce_eager": "true",
-        "enable_prefix_caching": "false",
-        **behind.options,
-    }
-    home = model.parent / f"{model.name}-behind-java"
-    home.mkdir(exist_ok=True)
-    with behind_java(home, options, engine=behind.engine, environ=VARIABLES) as driver:
-        yield Java(driver, prompts)
+    behind = BEHIND[subject]
+    options = stock.options(behind.mode, model, DTYPES[dtype], MAX_BATCH, MAX_MODEL_LEN)
+    with tempfile.TemporaryDirectory() as scratch:
+        home = Path(scratch) / MODEL
+        home.mkdir()
+        engine = behind.engine(Path(scratch) / "engine")
+        with behind_java(home, options, engine=engine, environ=VARIABLES) as driver:
+            yield Java(driver, prompts)

@@ -35,9 +35,11 @@ VLLM_SERVE: Final = "vllm serve"
 LMI_SERVE: Final = "lmi serve"
 LMI_INVOCATIONS: Final = "lmi serve /invocations"
 JAVA_ROLLING: Final = "java, rolling"
+STOCK_ROLLING: Final = "java, rolling, stock handlers"
 JAVA_ASYNC: Final = "java, async"
+STOCK_ASYNC: Final = "java, async, stock handlers"
 HTTP: Final = (VLLM_SERVE, LMI_SERVE, LMI_INVOCATIONS)
-JAVA: Final = (JAVA_ROLLING, JAVA_ASYNC)
+JAVA: Final = (JAVA_ROLLING, STOCK_ROLLING, JAVA_ASYNC, STOCK_ASYNC)
 SUBJECTS: Final = (OFFLINE, *HTTP, *JAVA)
 
 
