@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.config import ConfigErrors, Resolution, resolve
@@ -65,6 +65,7 @@ def _likely(kind: Kind, rng: random.Random) -> str:
             return rng.choice(("a text", "json", "http://0.0.0.0:81", "x#y \\ = é"))
 
 
+@settings(deadline=None)  # the tables are read at the first example
 @given(
     st.dictionaries(_KEYS, _VALUES, max_size=6),
     st.dictionaries(_VARIABLES, _VALUES, max_size=4),
@@ -103,6 +104,7 @@ def _outcome(
         return None, errors.problems
 
 
+@settings(deadline=None)
 @given(st.text(max_size=200))
 def test_any_file_gives_a_spec_or_errors(text: str) -> None:
     with _folder() as folder:
