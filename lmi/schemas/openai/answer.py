@@ -5,8 +5,8 @@ The JSON is compact, as OpenAI's own.
 
 from __future__ import annotations
 
+import secrets
 import time
-import uuid
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -63,7 +63,7 @@ class Answer:
 
 def fresh(prefix: str) -> tuple[str, int]:
     """An id that no other answer has, and the time now in seconds since 1970."""
-    return f"{prefix}-{uuid.uuid4().hex}", int(time.time())
+    return f"{prefix}-{secrets.token_hex(16)}", int(time.time())
 
 
 class Counter:

@@ -120,10 +120,10 @@ def review(
         for name, value in (body.model_extra or {}).items()
         if name not in WITHOUT_EFFECT and name not in allowed
     }
-    for name, reason in NOT_AVAILABLE.items():
-        if extra.pop(name, None):
-            raise bad_payload(voice, f"{name}: {reason}.", name)
-    found = ignored(extra, frozenset(type(body).model_fields), NOT_HONOURED)
+    for name in [name for name in extra if name in NOT_AVAILABLE]:
+        if extra.pop(name):
+            raise bad_payload(voice, f"{name}: {NOT_AVAILABLE[name]}.", name)
+    found = ignored(extra, frozenset(type(body).model_fields), NOT_HONOURED) if extra else []
     if body.stream_options is not None:
         found += [
             Ignored(f"stream_options.{each.name}", each.nearest)

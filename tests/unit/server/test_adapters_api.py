@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -15,6 +16,16 @@ from tests.support.engines.hosting import HostingEngine
 from tests.unit.server.conftest import Plan, Served, in_process, until
 
 pytestmark = pytest.mark.anyio
+
+
+class Dying(HostingEngine):
+    """Dies when it is asked to register."""
+
+    def register_adapter(self, adapter: Adapter, /) -> Future[None]:
+        self.close()
+        assert self._wake is not None
+        self._wake()
+        return super().register_adapter(adapter)
 
 
 @asynccontextmanager
@@ -163,3 +174,19 @@ async def test_a_new_engine_gets_what_was_registered_and_not_what_was_removed(
         engine = served.engines[1]
         assert isinstance(engine, HostingEngine)
         assert list(engine.adapters()) == ["a"]
+
+
+async def test_an_engine_that_dies_over_its_adapters_is_replaced_and_never_called_ready(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "one").mkdir()
+    engines = iter([HostingEngine, Dying, HostingEngine])
+    config = ServerConfig(adapter_folders=(tmp_path,))
+    async with in_process(Plan(lambda: next(engines)(), config)) as served:
+        await register(served, name="a", src="one")
+        served.session._died(EngineDead("killed"))
+        await until(lambda: served.session.health().ready)
+        assert len(served.engines) == 3
+        named = {"inputs": "x", "adapters": "a", "parameters": {"max_new_tokens": 1}}
+        answer = await served.client.post("/invocations", json=named)
+        assert answer.json() == {"generated_text": "a: "}
