@@ -55,8 +55,23 @@ class FormattedReply:
         return self._done
 
     def feed(self, delta: Delta, position: int = 0) -> bytes:
+        if self._done:
+            return b""  # of a generation that goes on after its formatter failed
         if delta.error is not None:
             return self.fail(delta.error)
+        try:
+            self._read(delta, position)
+        except LmiError as error:  # the formatter's
+            return self._release() + self.fail(error)
+        return self._release()
+
+    def fail(self, error: LmiError) -> bytes:
+        if not self._released:
+            raise error
+        self._done = True
+        return error_body(error) + b"\n"
+
+    def _read(self, delta: Delta, position: int) -> None:
         output = self._outputs[position]
         if delta.prompt:
             output.prompt_tokens_details = [_token(each) for each in delta.prompt]
@@ -71,13 +86,6 @@ class FormattedReply:
                 self._choose(output)
                 self._texts[position].append(self._call(output))
             self._done = not any(self._open)
-        return self._release()
-
-    def fail(self, error: LmiError) -> bytes:
-        if not self._released:
-            raise error
-        self._done = True
-        return error_body(error) + b"\n"
 
     def _take(
         self,

@@ -7,6 +7,7 @@ raises fails its own request, with its traceback in the log.
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import logging
 import time
@@ -111,7 +112,10 @@ class Hooks:
         self._initialised = True
         inputs = make_input({**self._spec.properties, **self._own}, (), self._spec.handler)
         try:
-            answer = interpret(await self._called(inputs))
+            if is_asynchronous(self._handle):
+                answer = interpret(await self._called(inputs))
+            else:  # it may load something
+                answer = interpret(await asyncio.to_thread(self._handle, inputs))
         except (Exception, SystemExit) as error:  # whatever a user's code may raise
             log.exception("%s failed to initialise", where(self._handle))
             raise ModelError(

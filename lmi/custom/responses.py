@@ -8,12 +8,12 @@ object where their parameter is annotated as a dictionary.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from lmi.core import Delta, LmiError
 from lmi.custom.api.payload import encode_json
-from lmi.schemas import Reply
+from lmi.schemas import Reply, error_body
 
 _DATA: Final = "data: "
 _END: Final = "[DONE]"
@@ -65,6 +65,7 @@ class ResponseReply:
         self._streamed = streamed
         self._wants_mapping = wants_mapping
         self._format = format
+        self._released = False
         self._failed = False
 
     @property
@@ -72,30 +73,42 @@ class ResponseReply:
         return self._failed or self._inner.done
 
     def feed(self, delta: Delta, position: int = 0) -> bytes:
+        if self._failed:
+            return b""  # of a generation that goes on after its formatter failed
         data = self._inner.feed(delta, position)
         if not data:
             return b""
-        return self._chunks(data) if self._streamed else self._whole(data)
+        if not self._streamed:
+            return self._whole(data)
+        lines: list[bytes] = []
+        try:
+            for line in self._chunks(data):
+                lines.append(line)  # noqa: PERF402 those before an error count
+        except LmiError as error:  # the formatter's
+            self._released = self._released or any(lines)
+            lines.append(self.fail(error))
+        self._released = self._released or any(lines)
+        return b"".join(lines)
 
     def fail(self, error: LmiError) -> bytes:
+        if not self._released:
+            raise error
         self._failed = True
-        return self._inner.fail(error)
+        return error_body(error) + b"\n"
 
     def _whole(self, data: bytes) -> bytes:
         response = json.loads(data, object_hook=Response)
         return _line(self._format((response,)))
 
-    def _chunks(self, data: bytes) -> bytes:
-        lines = []
+    def _chunks(self, data: bytes) -> Iterator[bytes]:
         for raw in data.decode().splitlines():
             text = raw.removeprefix(_DATA)
             if not text:
                 continue
             if not self._wants_mapping:
-                lines.append(_line(self._format((f"{_DATA}{text}\n\n",))))
+                yield _line(self._format((f"{_DATA}{text}\n\n",)))
             elif text != _END:
-                lines.append(_line(self._format((json.loads(text, object_hook=Response),))))
-        return b"".join(lines)
+                yield _line(self._format((json.loads(text, object_hook=Response),)))
 
 
 def as_completion(body: bytes) -> bytes:

@@ -243,6 +243,8 @@ class Session:
         self._pump, self._chat, self._hooks = pump, loaded.chat, loaded.hooks
         try:
             await self._try(pump)
+            if self._hooks is not None:
+                await self._hooks.initialise()
         except LmiError:
             if self._pump is pump:  # else it died and is being closed
                 self._pump = None
@@ -250,8 +252,6 @@ class Session:
             await self._retired.wait()
             raise
         await self._adapters.attach(pump.engine)
-        if self._hooks is not None:
-            await self._hooks.initialise()
         if self._pump is not pump:
             await self._retired.wait()
             raise EngineDead("the engine died while it was being prepared")
