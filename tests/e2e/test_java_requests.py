@@ -72,8 +72,6 @@ def pair(
         build(version)
     except Unavailable as missing:
         pytest.skip(str(missing))
-    if model == "lmi-dist" and "option.async_mode" not in options:
-        options["option.rolling_batch"] = "lmi-dist"
     folder = MODELS[model](root / "model", options)
     with (
         serving(root / "log", str(folder)) as embedded,

@@ -12,6 +12,7 @@ from tests.support.serving import DEMO
 HANDLERS = ROOT / "handlers"
 # Java asks for a file of Python, or for the name of one: any of the stock ones means our engines.
 _GENERATES = {"option.entryPoint": "djl_python.huggingface"}
+_TEMPLATE = "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}assistant:"
 
 
 def engine_cache(root: Path, version: str) -> Path:
@@ -27,14 +28,14 @@ def echo_folder(folder: Path, options: Mapping[str, str] | None = None) -> Path:
 
 
 def demo_folder(folder: Path, options: Mapping[str, str] | None = None) -> Path:
-    """The demo model, for LMI-Dist; its files are linked."""
+    """The demo model, for LMI-Dist, with a chat template; its files are linked."""
     folder.mkdir(parents=True)
     for file in DEMO.iterdir():
         if file.suffix in (".json", ".safetensors"):
             (folder / file.name).symlink_to(file)
-    return write(
-        folder, {"engine": "Python", "option.threads": "1", **_GENERATES, **(options or {})}
-    )
+    (folder / "chat_template.jinja").write_text(_TEMPLATE)
+    own = {"engine": "lmi-dist", "option.threads": "1"}
+    return write(folder, {**own, **_GENERATES, **(options or {})})
 
 
 def handler_folder(folder: Path, code: str, options: Mapping[str, str] | None = None) -> Path:

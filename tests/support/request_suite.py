@@ -18,7 +18,12 @@ def _lmi(inputs: object, **parameters: Any) -> dict[str, Any]:
 
 
 def _chat(**more: Any) -> dict[str, Any]:
-    return {"messages": [{"role": "user", "content": "Say it"}], "max_tokens": 6, **more}
+    return {
+        "messages": [{"role": "user", "content": "Say it"}],
+        "max_tokens": 6,
+        "temperature": 0,
+        **more,
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +54,12 @@ CASES = (
     Case("streamed", {**_lmi("Return the name of"), "stream": True}),
     Case("streamed-details", {**_lmi("Return the name", details=True), "stream": True}),
     Case("unknown-parameter", _lmi("Return the name", temprature=0.5)),
-    Case("completion", {"prompt": "Return the name", "max_tokens": 6}, stamped=True),
+    Case(
+        "completion", {"prompt": "Return the name", "max_tokens": 6, "temperature": 0}, stamped=True
+    ),
     Case(
         "streamed-completion",
-        {"prompt": "Return the name", "max_tokens": 6, "stream": True},
+        {"prompt": "Return the name", "max_tokens": 6, "temperature": 0, "stream": True},
         stamped=True,
     ),
     Case("chat", _chat(), chat=True, stamped=True),
