@@ -175,7 +175,9 @@ class JavaRequest:
     last: bool = False
     complete: bool = False  # its client has got all
 
-    def add_response(self, payload: bytes, headers: Iterable[tuple[str, str]], width: Width) -> None:
+    def add_response(
+        self, payload: bytes, headers: Iterable[tuple[str, str]], width: Width
+    ) -> None:
         """What the real class does with a map, and refusing what it suffers from."""
         self.headers.update(headers)
         found = binary_map(payload, width)
