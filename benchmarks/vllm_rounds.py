@@ -59,12 +59,6 @@ class Rounds:
             if (each.model, each.subject, each.mode, each.concurrency) == wanted
         ]
 
-    def values(
-        self, cell: Iterable[Round], figure: Callable[[dict[str, Any]], float]
-    ) -> list[float]:
-        """A figure of each round."""
-        return [figure(each.figures) for each in cell]
-
 
 def ratios(
     ours: Iterable[Round], peers: Iterable[Round], figure: Callable[[dict[str, Any]], float]

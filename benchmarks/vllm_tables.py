@@ -7,7 +7,16 @@ from typing import Any, Final
 from benchmarks.figures import shown
 from benchmarks.grid import Grid
 from benchmarks.vllm_rounds import MODES, STREAMED, WHOLE, Rounds, ratios
-from benchmarks.vllm_subjects import OFFLINE, VLLM_SERVE
+from benchmarks.vllm_subjects import (
+    JAVA_ASYNC,
+    JAVA_ROLLING,
+    LMI_INVOCATIONS,
+    LMI_SERVE,
+    OFFLINE,
+    STOCK_ASYNC,
+    STOCK_ROLLING,
+    VLLM_SERVE,
+)
 
 COLUMNS: Final = (
     "clients",
@@ -15,15 +24,25 @@ COLUMNS: Final = (
     "what",
     "tokens/s",
     "of vllm serve",
+    "of stock handlers",
     "of offline",
     "first token p50 ms",
     "p95",
     "of vllm serve",
+    "of stock handlers",
     "between pieces p50 ms",
     "p95",
     "CPU ms per token, server",
     "engine",
 )
+# Whose rate and first token stand in the columns of the stock handlers: those of the same mode, and
+# for our server the faster ones.
+STOCK: Final = {
+    JAVA_ROLLING: STOCK_ROLLING,
+    JAVA_ASYNC: STOCK_ASYNC,
+    LMI_SERVE: STOCK_ASYNC,
+    LMI_INVOCATIONS: STOCK_ASYNC,
+}
 
 
 def grids(rounds: Rounds) -> list[Grid]:
@@ -51,29 +70,32 @@ def _row(rounds: Rounds, drawn: Grid, cell: tuple[str, str, str, int]) -> None:
     own = rounds.of(*cell)
     if not own:
         return
-    peer = rounds.of(model, VLLM_SERVE, mode, concurrency)
-    bare = rounds.of(model, OFFLINE, WHOLE, concurrency)
+    served = [] if subject == VLLM_SERVE else rounds.of(model, VLLM_SERVE, mode, concurrency)
+    stock = rounds.of(model, STOCK.get(subject, ""), mode, concurrency)
+    bare = [] if subject == OFFLINE else rounds.of(model, OFFLINE, WHOLE, concurrency)
     streams = [each for each in own if mode == STREAMED]
     gaps = [each.figures["gap_ms"] for each in streams if each.figures["gap_ms"]]
     drawn.row(
         str(concurrency),
         mode,
         subject,
-        shown([_rate(each.figures) for each in own]),
-        _shown_ratio([] if subject == VLLM_SERVE else ratios(own, peer, _rate)),
-        _shown_ratio([] if subject == OFFLINE else ratios(own, bare, _rate)),
-        shown([_first(each.figures) for each in streams], ",.1f"),
-        shown([each.figures["first_ms"]["p95"] for each in streams], ",.1f"),
-        _shown_ratio([] if subject == VLLM_SERVE else ratios(streams, peer, _first)),
-        shown([gap["p50"] for gap in gaps], ",.1f"),
-        shown([gap["p95"] for gap in gaps], ",.1f"),
-        shown([_cpu(each.figures, "front") for each in own], ".3f"),
-        shown([_cpu(each.figures, "engine") for each in own], ".3f"),
+        _shown([_rate(each.figures) for each in own]),
+        _shown(ratios(own, served, _rate), ".2f"),
+        _shown(ratios(own, stock, _rate), ".2f"),
+        _shown(ratios(own, bare, _rate), ".2f"),
+        _shown([_first(each.figures) for each in streams], ",.1f"),
+        _shown([each.figures["first_ms"]["p95"] for each in streams], ",.1f"),
+        _shown(ratios(streams, served, _first), ".2f"),
+        _shown(ratios(streams, stock, _first), ".2f"),
+        _shown([gap["p50"] for gap in gaps], ",.1f"),
+        _shown([gap["p95"] for gap in gaps], ",.1f"),
+        _shown([_cpu(each.figures, "front") for each in own], ".3f"),
+        _shown([_cpu(each.figures, "engine") for each in own], ".3f"),
     )
 
 
-def _shown_ratio(values: list[float]) -> str:
-    return shown(values, ".2f") if values else ""
+def _shown(values: list[float], form: str = ",.0f") -> str:
+    return shown(values, form) if values else ""
 
 
 def _rate(figures: dict[str, Any]) -> float:
