@@ -120,5 +120,5 @@ def encode_csv(content: Any) -> str:
 
 
 def _cells(row: Any) -> Iterable[Any]:
-    several = isinstance(row, Iterable) and not isinstance(row, str) and getattr(row, "ndim", 1)
+    several = isinstance(row, Iterable) and not isinstance(row, str) and getattr(row, "ndim", 1) > 0
     return row if several else [row]

@@ -6,7 +6,7 @@ are the options of the initialise call, as text.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NoReturn
 
 STOCK: Final[dict[str, str]] = {
     "djl_python.huggingface": "lmi.custom.stock.huggingface",
@@ -27,9 +27,15 @@ REFUSED: Final[dict[str, str]] = {
     "djl_python.stable_diffusion_inf2": _NEURON,
     "djl_python.stable-diffusion": _DIFFUSION,
     "djl_python.fastertransformer": "FasterTransformer has ended: leave option.entryPoint out",
+    "djl_python.seq_scheduler": "its requests are an engine's: set option.rolling_batch",
     "djl_python.sagemaker": (
         "the format of SageMaker's model builder is pickled objects: give the model as files "
         "(safetensors, skops), with a model.py where it needs one"
     ),
 }
 """Stock entry points that are refused, and why."""
+
+
+def refuse(name: str) -> NoReturn:
+    """Raise ImportError with the reason why a stock module is refused."""
+    raise ImportError(f"{name} is refused: {REFUSED[name]}", name=name)

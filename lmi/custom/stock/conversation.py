@@ -31,7 +31,7 @@ def _reply(
     import torch
 
     messages = messages_of(value)
-    told, seed, _ = generation.parameters_of(parameters, tokenizer, stop)
+    told, seed, _ = generation.tell(parameters, model, tokenizer, stop)
     tokens = _tokens(tokenizer, messages).to(model.device)
     if seed is not None:
         torch.manual_seed(seed)

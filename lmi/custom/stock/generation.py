@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from lmi.custom.stock.hf_options import HuggingFaceOptions
 from lmi.custom.stock.loaded import Loaded
 
-_STREAM_TOKENS: Final = 50  # new tokens where a streamed request does not say
+_NEW_TOKENS: Final = 30  # where neither the request nor the model says: LMI's default everywhere
+_STREAM_TOKENS: Final = 50  # the same of streams, as scripts know them
 _STREAM_TIMEOUT: Final = 300.0  # seconds for a token; then the stream ends with an error
 
 
@@ -68,21 +69,37 @@ def load_tokenizer(settings: HuggingFaceOptions, **more: Any) -> Any:
     return found
 
 
-def parameters_of(parameters: dict[str, Any], tokenizer: Any, stop: tuple[str, ...]) -> Any:
+class Told(NamedTuple):
+    """parameters: what `generate` is told. seed: of drawing. full: whether the prompt is wanted in
+    the answer; both None where the request does not say."""
+
+    parameters: dict[str, Any]
+    seed: int | None
+    full: bool | None
+
+
+def tell(
+    parameters: dict[str, Any],
+    model: Any,
+    tokenizer: Any,
+    stop: tuple[str, ...],
+    new_tokens: int = _NEW_TOKENS,
+) -> Told:
     """A request's parameters as `generate` has them: LMI's own names for stop strings and a seed.
 
-    Returns (what `generate` is told, the seed, whether the prompt is wanted or None).
+    new_tokens: at most, where neither the request nor the model says.
     """
     told = dict(parameters)
+    own = model.generation_config
+    if not {"max_new_tokens", "max_length"} & told.keys() and not own.max_new_tokens:
+        told["max_new_tokens"] = new_tokens
     ends = [*stop]
     for name in ("stop", "stop_sequences"):
         asked = told.pop(name, None) or []
         ends += [asked] if isinstance(asked, str) else asked
     if ends:
         told |= {"stop_strings": ends, "tokenizer": tokenizer}
-    seed = told.pop("seed", None)
-    full = told.pop("return_full_text", None)
-    return told, seed, full
+    return Told(told, seed=told.pop("seed", None), full=told.pop("return_full_text", None))
 
 
 def _generate(
@@ -97,7 +114,7 @@ def _generate(
     import torch
 
     _check_texts(inputs)
-    told, seed, full = parameters_of(parameters, tokenizer, stop)
+    told, seed, full = tell(parameters, model, tokenizer, stop)
     tokens = tokenizer(inputs, padding=True, return_tensors="pt").to(model.device)
     if seed is not None:
         torch.manual_seed(seed)
@@ -123,8 +140,7 @@ def stream(
 
     text = inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else inputs
     _check_texts([text])
-    told, seed, full = parameters_of(parameters, tokenizer, stop)
-    told.setdefault("max_new_tokens", _STREAM_TOKENS)
+    told, seed, full = tell(parameters, model, tokenizer, stop, _STREAM_TOKENS)
     streamer = TextIteratorStreamer(
         tokenizer, skip_prompt=not full, skip_special_tokens=True, timeout=_STREAM_TIMEOUT
     )

@@ -9,14 +9,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from lmi.core import ConfigError, LmiError, ModelError
+from lmi.core import LmiError, ModelError
 from lmi.custom.api.encode_decode import decode, encode
 from lmi.custom.api.inputs import Input
 from lmi.custom.api.outputs import Output
-from lmi.custom.stock import generation, options, tasks
+from lmi.custom.stock import generation, tasks
 from lmi.custom.stock.hf_options import HuggingFaceOptions
+
+if TYPE_CHECKING:
+    from lmi.custom.stock.in_process import InProcess
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +38,8 @@ class _Asked(NamedTuple):
 
 class HuggingFaceService:
     """One model. hf_pipeline: inputs and parameters to results; hf_pipeline_unwrapped: of
-    transformers, where the task is one of its pipelines."""
+    transformers, where the task is one of its pipelines. rolling_batch: an engine in this process,
+    where the option of that name asks for one; then there is no model and no pipeline here."""
 
     def __init__(self) -> None:
         self.initialized = False
@@ -46,6 +50,7 @@ class HuggingFaceService:
         self.tokenizer: Any = None
         self.model_config: Any = None
         self.task: str | None = None
+        self.rolling_batch: InProcess | None = None
         self.adapter_registry: dict[str, Input] = {}
         self._format_input: Any = None
         self._format_output: Any = None
@@ -54,13 +59,12 @@ class HuggingFaceService:
         """Load the model. Raises ConfigError or ModelError."""
         settings = self.hf_configs = HuggingFaceOptions.read(properties)
         if settings.rolling_batch is not None:
-            raise ConfigError(
-                "option.rolling_batch",
-                settings.rolling_batch,
-                options.SOURCE,
-                "expected disable: a service in a script of your own computes by itself; without "
-                "the script, this option gives the model an engine",
-            )
+            # A module of its own: most uses of a service need no engine of ours.
+            from lmi.custom.stock.in_process import InProcess
+
+            self.rolling_batch = InProcess.load(properties)
+            self.initialized = True
+            return
         self.task = settings.task or self._infer_task(settings)
         loaded = tasks.load(self.task, settings)
         self.hf_pipeline, self.hf_pipeline_unwrapped = loaded.predict, loaded.pipeline
@@ -83,6 +87,10 @@ class HuggingFaceService:
 
     def answers(self, requests: list[Input]) -> list[Output]:
         """An answer for each request, in order."""
+        if self.rolling_batch is not None:
+            from lmi.custom.stock import engine_service
+
+            return engine_service.answers(self.rolling_batch, requests)
         alone = len(requests) == 1
         found: list[Output | None] = [None] * len(requests)
         groups: dict[str, list[tuple[int, _Asked]]] = {}
@@ -104,6 +112,14 @@ class HuggingFaceService:
                 else:
                     found[place] = self._write(requests[place], result)
         return [each for each in found if each is not None]
+
+    def handle(self, inputs: Input) -> Output | list[Output] | None:
+        """Load the model at the first call, and answer requests: a batch with a list."""
+        if not self.initialized:
+            self.initialize(inputs.get_properties())
+        if inputs.is_empty():
+            return None
+        return self.answers(inputs.get_batches()) if inputs.is_batch() else self.inference(inputs)
 
     def infer_task_from_model_architecture(self) -> str:
         """The task that the model's first architecture is for. Raises ConfigError."""
@@ -192,13 +208,7 @@ _service = HuggingFaceService()
 
 def handle(inputs: Input) -> Output | list[Output] | None:
     """Load the model at the first call, and answer requests."""
-    if not _service.initialized:
-        _service.initialize(inputs.get_properties())
-    if inputs.is_empty():
-        return None
-    return (
-        _service.answers(inputs.get_batches()) if inputs.is_batch() else _service.inference(inputs)
-    )
+    return _service.handle(inputs)
 
 
 def register_adapter(inputs: Input) -> Output:

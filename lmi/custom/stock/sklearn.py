@@ -66,7 +66,14 @@ def _from_skops(file: Path, trusted: list[str]) -> Any:
         ) from error
 
 
-service = TabularService(Sklearn())
+class SklearnHandler(TabularService):
+    """The service of scikit-learn models."""
+
+    def __init__(self) -> None:
+        super().__init__(Sklearn())
+
+
+service = SklearnHandler()
 
 
 def handle(inputs: Input) -> Output | list[Output] | None:

@@ -20,6 +20,7 @@ from lmi.custom.api.outputs import Output
 from lmi.custom.loading import MODEL_FILE, load_module
 from lmi.custom.marks import marked
 from lmi.custom.stock import options
+from lmi.custom.stock.files import find_model_file
 
 _JSON: Final = "application/json"
 _CSV: Final = "text/csv"
@@ -79,7 +80,11 @@ class TabularService:
         )
         assert name is not None
         form = formats[name]
-        file = find_model_file(folder, form.suffixes)
+        found = find_model_file(folder, form.suffixes)
+        if found is None:
+            wanted = " or *".join(form.suffixes)
+            raise ModelError(f"{folder}: expected a file named *{wanted}, found none")
+        file = Path(found)
         if not form.safe and not options.flag(properties, _TRUST):
             safe = ", ".join(each for each, how in formats.items() if how.safe)
             raise ConfigError(
@@ -148,17 +153,3 @@ def as_table(rows: Any) -> Any:
             f"inputs: expected rows of values or one row, not a shape of {table.shape}"
         )
     return table
-
-
-def find_model_file(folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """The one file with such a suffix; of several, the one whose name is `model`.
-
-    Raises ModelError where there is none, or no way to tell.
-    """
-    files = sorted(each for each in folder.iterdir() if each.suffix in suffixes and each.is_file())
-    named = [each for each in files if each.stem == "model"]
-    found = named if len(files) > 1 and named else files
-    if len(found) == 1:
-        return found[0]
-    shown = ", ".join(each.name for each in found) or "none"
-    raise ModelError(f"{folder}: expected one file named *{' or *'.join(suffixes)}, found {shown}")

@@ -64,7 +64,14 @@ def with_variables(properties: Mapping[str, Any], environ: Mapping[str, str]) ->
     return {**found, **properties}
 
 
-service = TabularService(XGBoost())
+class XGBoostHandler(TabularService):
+    """The service of XGBoost models."""
+
+    def __init__(self) -> None:
+        super().__init__(XGBoost())
+
+
+service = XGBoostHandler()
 
 
 def handle(inputs: Input) -> Output | list[Output] | None:

@@ -1,0 +1,5 @@
+"""Refused: the reason is what the import raises."""
+
+from lmi.custom.stock import refuse
+
+refuse("djl_python.stable-diffusion")

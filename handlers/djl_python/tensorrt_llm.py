@@ -1,0 +1,5 @@
+"""The rolling-batch handler of TensorRT-LLM."""
+
+from lmi.custom.stock.tensorrt_llm import TRTLLMService, handle
+
+__all__ = ["TRTLLMService", "handle"]
