@@ -84,6 +84,11 @@ def _later() -> tuple[tuple[int, Delta], ...]:
     return _of([*script(TOKENS)[:3], *script([], Finish.ERROR, error=ERROR)])
 
 
+def _both(tokens: tuple[Token, ...]) -> list[Delta]:
+    """Two choices that say the same, each its own way round."""
+    return [*script(tokens), *script(tokens[::-1], Finish.STOP, choice=1)]
+
+
 _TWO = _of([*script(TOKENS), *script([*TOKENS[::-1], EOS], Finish.EOS, choice=1)])
 _USAGE = ("stream_options", {"include_usage": True})
 
@@ -116,6 +121,11 @@ CASES = (
                 "several",
                 _of(script(TOKENS), script([EOS], Finish.EOS)),
                 (("prompt", ["one", "two"]), ("n", 1)),
+            ),
+            (
+                "several-n",
+                _of(_both(TOKENS), _both(TOKENS[2:])),
+                (("prompt", ["one", "two"]), ("n", 2)),
             ),
             ("echo", _of(script(TOKENS)), (("echo", True),)),
             ("echo-ids", _of(script(TOKENS, prompt=PROMPT)), (("echo", True), ("prompt", [1, 21]))),
