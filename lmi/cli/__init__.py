@@ -9,6 +9,7 @@ import typer
 from lmi.cli.check import check
 from lmi.cli.explain import explain
 from lmi.cli.serve import serve
+from lmi.cli.test_handler import try_handler
 
 __all__ = ["app", "main"]
 
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(check)
 app.command()(explain)
+app.command("test-handler")(try_handler)
 
 
 def main() -> None:

@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lmi.custom.hooks import Hooks, HooksSpec, load_hooks
+    from lmi.custom.hook_loading import load_hooks
+    from lmi.custom.hooks import Hooks, HooksSpec
     from lmi.custom.load import load_function
     from lmi.custom.requirements import find_requirements
     from lmi.custom.spec import FunctionSpec, Progress, Requirements, Seat
@@ -39,7 +40,7 @@ _HOMES: Final = {
     "Seat": "spec",
     "find_requirements": "requirements",
     "load_function": "load",
-    "load_hooks": "hooks",
+    "load_hooks": "hook_loading",
 }
 
 

@@ -16,18 +16,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-from lmi.core import Call, ConfigError, LmiError, ModelError, RequestError
+from lmi.core import Call, LmiError, ModelError, RequestError
 from lmi.custom.answers import Stream, interpret
 from lmi.custom.api.request_io import RequestInput
 from lmi.custom.formatted import FormattedReply
 from lmi.custom.formatters import InputFormatter, Kind, OutputFormatter
 from lmi.custom.inputs import make_input
-from lmi.custom.loading import MODEL_FILE, load_module
-from lmi.custom.marks import marked
+from lmi.custom.loading import MODEL_FILE
 from lmi.custom.request_inputs import body_of, from_call
 from lmi.custom.responses import ResponseReply, as_completion
-from lmi.custom.signatures import check_takes, is_asynchronous, where
-from lmi.custom.tokenizers import LazyTokenizer
+from lmi.custom.signatures import is_asynchronous, where
+from lmi.custom.spec import Requirements
 from lmi.schemas import Form, ParsedRequest
 
 log = logging.getLogger("lmi.custom")
@@ -36,7 +35,6 @@ T = TypeVar("T")
 
 _SLOW: Final = 0.05  # seconds on the event loop after which a hook is complained of
 _REFUSED: Final = 300  # from this status on, the initialise call has failed
-WANTED_HANDLE: Final = "handle(inputs: Input) -> Output | None, def or async def"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,8 @@ class HooksSpec:
     annotations get. entry_point: the user's file. handler: the name of the function that is asked
     first. output_formatter: the name of an unmarked function (`option.output_formatter`).
     properties: every option as text. tokenizer: the folder of the model's, for formatters that want
-    it; trust_remote_code: whether its own code may run.
+    it; trust_remote_code: whether its own code may run. requirements: to be installed first, under
+    the folder `cache` (None: the user's cache folder); this installation's packages go before them.
     """
 
     folder: Path
@@ -58,6 +57,8 @@ class HooksSpec:
     properties: Mapping[str, str | int] = field(default_factory=dict)
     tokenizer: Path | None = None
     trust_remote_code: bool = False
+    requirements: Requirements | None = None
+    cache: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class Prepared:
 
 
 class Hooks:
-    """The hooks of one model. Made by `load_hooks`; on one thread, but for `initialise`."""
+    """The hooks of one model. Made by `load_hooks`, then used on the event loop only."""
 
     def __init__(
         self,
@@ -227,55 +228,6 @@ class Hooks:
         log.error("a custom %s failed", what, exc_info=error)
         text = " ".join(str(error).split()) or type(error).__name__
         return RequestError(f"Custom {what} failed: {text}")
-
-
-def load_hooks(spec: HooksSpec) -> Hooks | None:
-    """The hooks of a model's folder; None where there are none.
-
-    Executes the user's file, once in a process. Raises ConfigError for a function that can't be
-    called as it must be, ModelError where the file fails.
-    """
-    if not (spec.folder / spec.entry_point).is_file():
-        if spec.output_formatter is not None:
-            raise ConfigError(
-                "option.output_formatter",
-                spec.output_formatter,
-                str(spec.folder),
-                f"there is no {spec.entry_point} that could have a function of this name",
-            )
-        return None
-    module = load_module(spec.folder, spec.entry_point)
-    found = marked(module)
-    if spec.output_formatter is not None:
-        named = getattr(module, spec.output_formatter, None)
-        if not callable(named):
-            raise ConfigError(
-                "option.output_formatter",
-                spec.output_formatter,
-                str(spec.folder / spec.entry_point),
-                "there is no function of this name",
-            )
-        found["output_formatter"] = named
-    handle = getattr(module, spec.handler, None)
-    if callable(handle):
-        check_takes(handle, 1, WANTED_HANDLE)
-    formats_input = found.get("input_formatter")
-    formats_output = found.get("output_formatter")
-    for function in (formats_input, formats_output):
-        if function is not None and is_asynchronous(function):
-            raise ConfigError(
-                function.__name__, None, where(function), "expected def, not async def"
-            )
-    tokenizer = LazyTokenizer(spec.tokenizer, spec.trust_remote_code)
-    hooks = Hooks(
-        spec,
-        handle if callable(handle) else None,
-        None
-        if formats_input is None
-        else InputFormatter.of(formats_input, spec.form, spec.properties, tokenizer),
-        None if formats_output is None else OutputFormatter.of(formats_output, spec.form),
-    )
-    return hooks if hooks.described else None
 
 
 def with_body(call: Call, body: bytes) -> Call:
