@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -161,6 +162,21 @@ class JavaDriver:
     def predict(self, body: object, *, seconds: float = _ANSWER_SECONDS, **more: Any) -> Answer:
         """Send a request and wait for all of its answer. Raises JavaError."""
         return self.submit(body, seconds=seconds, **more).answer.result(seconds + 5)
+
+    def predict_until(self, body: object, wanted: str, seconds: float = 60.0) -> float:
+        """Ask again and again until the answer is `wanted`; the seconds that it took."""
+        started = time.monotonic()
+        while True:
+            try:
+                found = self.predict(body).body
+            except JavaError as error:  # Java refuses while it starts the process again
+                found = str(error)
+            waited = time.monotonic() - started
+            if found == wanted:
+                return waited
+            if waited > seconds:
+                raise AssertionError(f"after {waited:.1f} s still: {found}\n{self.log}")
+            time.sleep(0.02)
 
     def batch(self, bodies: Sequence[object], **more: Any) -> list[Answer]:
         """A dynamic batch, answered as one."""
