@@ -11,7 +11,7 @@ from lmi import engines
 from lmi.config.assemble import FORMATTERS
 from lmi.config.spec import ModelSpec
 from lmi.core import EngineDead
-from lmi.custom import Hooks, HooksSpec, Seat, load_function, load_hooks
+from lmi.custom import Hooks, HooksSpec, Seat, find_requirements, load_function, load_hooks
 from lmi.engines import BoundSpec
 from lmi.launch.bind import bind
 from lmi.launch.function import function_spec, properties
@@ -60,7 +60,7 @@ def make(
         found = bound(progress)
         if spec.hooks and not hooks:
             progress("loading model.py", 0, 0)
-            hooks.append(load_hooks(hooks_spec(found)))
+            hooks.append(load_hooks(hooks_spec(found, environ)))
         engine = engines.load(found, progress)
         return Loaded(engine, chat_template(found), next(iter(hooks), None))
 
@@ -78,7 +78,7 @@ def chat_template(bound: BoundSpec) -> ChatTemplate | None:
     return ChatTemplate.load(folder or Path(), None if named is None else str(named), form)
 
 
-def hooks_spec(bound: BoundSpec) -> HooksSpec:
+def hooks_spec(bound: BoundSpec, environ: Mapping[str, str]) -> HooksSpec:
     """What the functions of a model.py beside an engine are told."""
     spec = bound.spec
     assert spec.folder is not None, "model.py stands in a folder"
@@ -91,6 +91,7 @@ def hooks_spec(bound: BoundSpec) -> HooksSpec:
         properties=properties(bound),
         tokenizer=bound.path,
         trust_remote_code=spec.trust_remote_code,
+        requirements=find_requirements(spec.folder, environ),
     )
 
 
