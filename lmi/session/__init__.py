@@ -11,6 +11,7 @@ each; `collect` and `stream` are for callers that would rather await. `FunctionS
 over a function: a user's or a library's handler in worker processes.
 """
 
+from lmi.session.adapter_call import BadAdapterCall, changed_adapter, wanted_adapter
 from lmi.session.adapters import Adapters, LoraNotEnabled
 from lmi.session.awaitable import collect, stream
 from lmi.session.config import Loaded, Progress, SessionConfig
@@ -25,6 +26,7 @@ from lmi.session.states import Health, State
 __all__ = [
     "Accepted",
     "Adapters",
+    "BadAdapterCall",
     "FunctionCall",
     "FunctionConfig",
     "FunctionSession",
@@ -40,6 +42,8 @@ __all__ = [
     "SessionConfig",
     "Sink",
     "State",
+    "changed_adapter",
     "collect",
     "stream",
+    "wanted_adapter",
 ]
