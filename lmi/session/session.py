@@ -21,12 +21,10 @@ from lmi.core import (
     EngineDead,
     EngineInfo,
     EngineStats,
-    Head,
     LmiError,
     Route,
 )
-from lmi.custom.hooks import Hooks, Prepared
-from lmi.schemas import ParsedRequest, Serving, parse
+from lmi.schemas import ParsedRequest, parse
 from lmi.session.adapters import AdapterDesk
 from lmi.session.admission import DrainRate, admit
 from lmi.session.awaitable import collect
@@ -36,11 +34,11 @@ from lmi.session.life import Life
 from lmi.session.live import Live, Sink
 from lmi.session.measures import Measures
 from lmi.session.pump import Pump
+from lmi.session.reader import Reader
 from lmi.session.retired import Retired
 from lmi.session.served import Accepted
 from lmi.session.states import Health, State
 from lmi.session.threads import in_thread
-from lmi.text import ChatTemplate
 
 log = logging.getLogger("lmi.session")
 
@@ -50,8 +48,6 @@ _ids = itertools.count(1)
 _TICK = 1.0  # seconds between looks at the engine's progress and the queue's drain rate
 
 Load = Callable[[Progress], Loaded]
-
-_MAX_NAMES = 1000  # ignored parameters that are remembered as said; clients invent more
 
 
 class Session:
@@ -64,10 +60,8 @@ class Session:
         self._load = load
         self._life = Life(config.model)
         self._pump: Pump | None = None
-        self._chat: ChatTemplate | None = None
-        self._hooks: Hooks | None = None
         self._adapters = AdapterDesk(config.predict_timeout)
-        self._said: set[str] = set()
+        self._reader = Reader(config, self._adapters)
         self._retired = Retired()
         self._rate = DrainRate(time.monotonic())
         self._restarts = 0
@@ -119,23 +113,15 @@ class Session:
         """Read a request, describe its answer to the sink and open it; raises as these do."""
         if self._life.state is not State.READY:  # a body is read against what is loaded
             raise self._life.unavailable()
-        if self._hooks is not None and self._hooks.handles:
-            return HandledCall(self._hooks, call, sink, self._begin, self._life, self.measures)
+        hooks = self._reader.hooks
+        if hooks is not None and hooks.handles:
+            return HandledCall(hooks, call, sink, self._begin, self._life, self.measures)
         return self._begin(call, sink)
 
     def _begin(self, call: Call, sink: Sink) -> Live:
-        """Give a call to the engine, through the user's formatters where there are some."""
-        hooks = self._hooks
-        prepared = Prepared(call) if hooks is None else hooks.before(call)
-        call = prepared.call
-        parsed = self.parse(call.body, call.properties, call.route, _adapter_named(call))
-        if hooks is not None:
-            parsed = hooks.after(prepared, parsed)
-        headers = [("content-type", parsed.content_type)]
-        if parsed.ignored:
-            self._say_ignored(parsed)
-            headers.append(("x-lmi-ignored-parameters", ", ".join(map(str, parsed.ignored))))
-        sink.describe(Head(headers=tuple(headers)))
+        """Give a call to the engine."""
+        parsed, head = self._reader.read(call)
+        sink.describe(head)
         return self.open(parsed, sink)
 
     def parse(
@@ -149,11 +135,7 @@ class Session:
 
         headers: lower-case names. adapter: the one that the query names.
         """
-        config = self.config
-        serving = Serving(
-            config.model, config.served_names, self._chat, self._adapters.known, adapter
-        )
-        return parse(body, headers, config.schema, route, serving)
+        return self._reader.parse(body, headers, route, adapter)
 
     def adapters(self) -> Mapping[str, Adapter]:
         """See `lmi.session.Adapters`."""
@@ -166,13 +148,6 @@ class Session:
     async def unregister_adapter(self, name: str, /) -> None:
         """See `lmi.session.Adapters`."""
         await self._adapters.unregister(name)
-
-    def _say_ignored(self, parsed: ParsedRequest) -> None:
-        """Each ignored name once in the log; every reply's header has its own."""
-        for each in parsed.ignored:
-            if each.name not in self._said and len(self._said) < _MAX_NAMES:
-                self._said.add(each.name)
-                log.warning("%s: ignored request parameter %s", self.config.model, each)
 
     def open(self, parsed: ParsedRequest, sink: Sink) -> Live:
         """Accept a request, or raise RequestError: then the sink is never called.
@@ -240,11 +215,12 @@ class Session:
             lambda: self._load(self._life.report), unwanted=lambda it: it.engine.close()
         )
         pump = Pump(loaded.engine, self._died)
-        self._pump, self._chat, self._hooks = pump, loaded.chat, loaded.hooks
+        self._pump = pump
+        self._reader.chat, self._reader.hooks = loaded.chat, loaded.hooks
         try:
             await self._try(pump)
-            if self._hooks is not None:
-                await self._hooks.initialise()
+            if loaded.hooks is not None:
+                await loaded.hooks.initialise()
         except LmiError:
             if self._pump is pump:  # else it died and is being closed
                 self._pump = None
@@ -330,14 +306,6 @@ class Session:
     def _retire(self, pump: Pump) -> None:
         pump.stop()
         self._retired.add(pump.engine)
-
-
-def _adapter_named(call: Call) -> str | None:
-    """The adapter that the query names."""
-    for key, value in call.content:
-        if key == "adapter":
-            return value.decode(errors="replace")
-    return None
 
 
 def _warm_up_body(prompt: str) -> bytes:
