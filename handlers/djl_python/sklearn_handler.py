@@ -1,11 +1,5 @@
 """The handler of scikit-learn models."""
 
-from lmi.custom.stock.sklearn import (
-    handle,
-    service,
-)
+from lmi.custom.stock.sklearn import SklearnHandler, handle, service
 
-__all__ = [
-    "handle",
-    "service",
-]
+__all__ = ["SklearnHandler", "handle", "service"]

@@ -1,11 +1,5 @@
 """The handler of XGBoost models."""
 
-from lmi.custom.stock.xgboost import (
-    handle,
-    service,
-)
+from lmi.custom.stock.xgboost import XGBoostHandler, handle, service
 
-__all__ = [
-    "handle",
-    "service",
-]
+__all__ = ["XGBoostHandler", "handle", "service"]

@@ -53,9 +53,13 @@ class XGBoost:
 
         if not isinstance(model, xgboost.Booster):
             return model.predict(table)
-        # Rows that a client sends have no names; the model's are theirs where they are as many.
-        names = model.feature_names if model.num_features() == table.shape[1] else None
-        return model.predict(xgboost.DMatrix(table, feature_names=names))
+        features = model.num_features()
+        if table.shape[1] != features:
+            raise ValueError(
+                f"inputs: rows of {table.shape[1]} values, the model has {features} features"
+            )
+        # Rows that a client sends have no names: the model's are theirs.
+        return model.predict(xgboost.DMatrix(table, feature_names=model.feature_names))
 
 
 def with_variables(properties: Mapping[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
