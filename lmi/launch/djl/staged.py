@@ -6,7 +6,7 @@ finds this file needs neither Java's map nor the environment.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,6 @@ from lmi.config import Front, Resolution, resolve
 from lmi.config.variables import VARIABLES
 from lmi.config.vllm_arguments import installed_release
 from lmi.core import ConfigError
-from lmi.launch.runnable import runnable
 
 FILE: Final = "lmi.json"
 
@@ -52,7 +51,7 @@ class Staged:
         text = msgspec.json.format(msgspec.json.encode(self, enc_hook=str), indent=1)
         (folder / FILE).write_bytes(text + b"\n")
 
-    def resolve(self, environ: Mapping[str, str]) -> Resolution:
+    def resolve(self, environ: Mapping[str, str], installed: Collection[str]) -> Resolution:
         """The same configuration again; of the environment only what sets no option is read.
 
         Raises ConfigErrors.
@@ -66,7 +65,7 @@ class Staged:
             self.folder,
             facts,
             self.settings,
-            installed=runnable(),
+            installed=installed,
             front=Front.DJL,
             vllm=installed_release(),
         )
