@@ -71,8 +71,7 @@ class Prepared:
         token = (self._tokens[self._step % len(self._tokens)],)
         self._step += 1
         deltas = [Delta(number, 0, token) for number in self._live] if self._asked else []
-        for number in self._ends:
-            deltas.append(Delta(number, 0, token, Finish.LENGTH, Usage(1, 1)))
+        deltas += [Delta(number, 0, token, Finish.LENGTH, Usage(1, 1)) for number in self._ends]
         self._ends.clear()
         self._asked = False
         self.seconds += time.thread_time() - started

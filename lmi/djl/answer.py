@@ -16,21 +16,37 @@ _UNTOLD = Head()
 
 
 class TextAnswer:
-    """One request's answer. Sent by `next_map` in as many pieces as Java takes."""
+    """One request's answer. Sent by `next_map` in as many pieces as Java takes.
 
-    __slots__ = ("_news", "_tail", "accepted", "ended", "error", "flowed", "head", "key", "out")
+    There is something to send where `out` is not empty or `ended` is true. flowed: Java has got
+    some of it. head, error: what the session said.
+    """
 
-    def __init__(self, key: str, news: Callable[[TextAnswer], None]) -> None:
-        """news: called whenever there is something to send."""
-        self.key = key
+    __slots__ = (
+        "_held",
+        "_news",
+        "_tail",
+        "accepted",
+        "ended",
+        "error",
+        "flowed",
+        "head",
+        "out",
+        "prefix",
+    )
+
+    def __init__(self, news: Callable[[TextAnswer], None], prefix: bytes = b"") -> None:
+        """news: called whenever there is something to send. prefix: for its owner's use."""
         self._news = news
         self._tail = b""
+        self._held = bytearray()  # the body of a failure, which comes as a whole
+        self.prefix = prefix
         self.accepted: Accepted | None = None
         self.head = _UNTOLD
-        self.out = bytearray()
+        self.out = b""
         self.ended = False
         self.error: LmiError | None = None
-        self.flowed = False  # Java has got some of it
+        self.flowed = False
 
     def describe(self, head: Head) -> None:
         self.head = head
@@ -40,10 +56,13 @@ class TextAnswer:
             return  # it was ended here, for what it said before
         if self._tail or not data.isascii():
             data = self._characters(data, last)
-        self.out += data
         if last:
             self.ended = True
-        if self.ended or (self.out and self.head.status < 300):
+        if self.head.status >= 300:
+            self._held += data
+        else:
+            self.out = self.out + data if self.out else data
+        if self.out or self.ended:
             self._news(self)
 
     def fail(self, error: LmiError) -> None:
@@ -57,36 +76,29 @@ class TextAnswer:
         if self.accepted is not None:
             self.accepted.cancel()
 
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to send now."""
-        return self.ended or bool(self.out and self.head.status < 300)
-
     def next_map(self, encoder: Encoder) -> tuple[bytes, bool]:
         """The next piece as a map, and whether it is the last one.
 
         Text goes before the map that ends the request where some has flowed already: a reader in
         Java that looks between the mark of the end and the text would miss the text.
         """
-        if self.error is not None and not self.flowed:
-            code = outcome.status(self.error)
-            return encoder.error_map(code, str(self.error)), True
         out = self.out
-        if self.head.status >= 300:
-            text = outcome.error_text(self.head, bytes(out))
-            return encoder.error_map(self.head.status, text), True
-        if len(out) <= encoder.max_data:
-            data = bytes(out)
-            out.clear()
-            last = self.ended and (not data or not self.flowed)
-        else:
+        if len(out) > encoder.max_data:
             size = whole_characters(out, encoder.max_data)
-            data = bytes(out[:size])
-            del out[:size]
-            last = False
-        if data:
+            self.out = out[size:]
             self.flowed = True
-        return encoder.data_map(data, last), last
+            return encoder.data_map(out[:size], last=False), False
+        self.out = b""
+        if out and (not self.ended or self.flowed):
+            self.flowed = True
+            return encoder.data_map(out, last=False), False
+        if not self.flowed and not out:
+            if self.error is not None:
+                return encoder.error_map(outcome.status(self.error), str(self.error)), True
+            if self.head.status >= 300:
+                text = outcome.error_text(self.head, bytes(self._held))
+                return encoder.error_map(self.head.status, text), True
+        return encoder.data_map(out, last=True), True
 
     def headers(self) -> list[tuple[str, str]]:
         """What belongs before the first byte."""

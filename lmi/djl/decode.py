@@ -55,6 +55,8 @@ class Decoder:
         buffer, limits = self._buffer, self._limits
         self.width = width = _width(buffer)
         length_of = _I16 if width is Width.SHORT else _I32
+        continuing = _continuing(width)
+        item_size = len(continuing) // len(_CONTINUING)
         while True:
             place = 2
             (count,) = _I16(buffer)
@@ -89,6 +91,12 @@ class Decoder:
             place += 2
             if count < 0:
                 raise ProtocolError(f"{count} items")
+            known = count <= len(_CONTINUING)
+            if known and buffer.startswith(continuing[: count * item_size], place):
+                # Nobody new in a rolling batch: nearly every message.
+                del buffer[: place + count * item_size]
+                yield Message(properties, _CONTINUING[:count])
+                continue
             content: list[tuple[str | None, bytes]] = []
             for _ in range(count):
                 start = place + width
@@ -128,6 +136,16 @@ def _width(buffer: bytearray) -> Width:
     if count < 1:
         raise ProtocolError("the first message has no properties, expected at least `handler`")
     return Width.LONG if _I16(buffer, 2) == (0,) else Width.SHORT
+
+
+# The items of a rolling batch's requests that go on, and how Java writes them.
+_CONTINUING: Final = tuple([(f"batch_{place:03}.data", b"") for place in range(1000)])
+
+
+def _continuing(width: Width) -> bytes:
+    return b"".join(
+        [len(key).to_bytes(width, "big") + key.encode() + b"\0\0\0\0" for key, _ in _CONTINUING]
+    )
 
 
 def _text(data: bytearray) -> str:

@@ -36,8 +36,7 @@ class Encoder:
             self.max_data = min(self.max_data, SHORT_LIMIT)
         data, last = self.string("data"), self.string("last")
         self._map_head = b"\x00\x02" + data
-        self._more = last + self.string("false")
-        self._last = last + self.string("true")
+        self._map_tails = (last + self.string("false"), last + self.string("true"))
         self._item_head = data  # the key of an item; Java ignores it
         self.empty_item = self.item(b"", last=False)
         """An item that says nothing yet."""
@@ -92,8 +91,8 @@ class Encoder:
 
     def data_map(self, data: bytes, last: bool) -> bytes:
         """The map of a piece of an answer. data: UTF-8, at most `max_data` bytes."""
-        end = self._last if last else self._more
-        return self._map_head + len(data).to_bytes(self.width, "big") + data + end
+        size = len(data).to_bytes(self.width, "big")
+        return b"".join((self._map_head, size, data, self._map_tails[last]))
 
     def error_map(self, code: int, error: str) -> bytes:
         """The map that ends a request with a status, before any of its text was sent."""
@@ -121,7 +120,9 @@ class Encoder:
 
     def async_reply(self, tracking_id: str, payload: bytes, headers: Headers = ()) -> bytes:
         """A reply in async mode: one map for the request of this id."""
-        return self.async_head(tracking_id, headers) + len(payload).to_bytes(4, "big") + payload
+        return b"".join(
+            (self.async_head(tracking_id, headers), len(payload).to_bytes(4, "big"), payload)
+        )
 
     def async_head(self, tracking_id: str, headers: Headers = ()) -> bytes:
         """All of a reply in async mode before its payload; the same for all replies to one id."""

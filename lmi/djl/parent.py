@@ -23,7 +23,8 @@ _TERM_GRACE: Final = 10.0  # seconds that Java's own way out may take
 
 
 def end_with_parent(grace: float = _GRACE) -> None:
-    """From now on this process ends when its parent does, `grace` seconds later at most."""
+    """From now on this process ends when its parent does: as by SIGTERM, and `grace` seconds later
+    for certain."""
     parent = os.getppid()
     try:
         watched = os.pidfd_open(parent)
@@ -36,6 +37,7 @@ def _watch(watched: int, grace: float) -> None:
     poll = select.poll()
     poll.register(watched, select.POLLIN)
     poll.poll()
+    os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(grace)
     os._exit(1)
 

@@ -100,7 +100,7 @@ class StepLoop:
     def _open(self, call: Call) -> None:
         # The seed is for ranks that sample by themselves; ours take rank 0's tokens.
         content = tuple([item for item in call.content if item[0] != "seed"])
-        answer = TextAnswer("", self._tell)
+        answer = TextAnswer(self._tell)
         self._members.append(answer)
         try:
             answer.accepted = self._served.accept(
@@ -137,21 +137,22 @@ class StepLoop:
         empty = encoder.empty_item
         headers: list[tuple[str, str]] = []
         items: list[bytes] = []
-        staying: list[TextAnswer] = []
+        over: list[TextAnswer] = []
         news = False
         for place, member in enumerate(self._members):
-            if not member.waiting:
+            if not member.out and not member.ended:
                 items.append(empty)
-                staying.append(member)
                 continue
             if not member.flowed:
                 headers += self._headers(place, member)
             payload, last = member.next_map(encoder)
             items.append(encoder.item_of(payload))
-            if not last:
-                staying.append(member)
-                news = news or member.waiting
-        self._members = staying
+            if last:
+                over.append(member)
+            elif member.ended or member.out:
+                news = True
+        for member in over:
+            self._members.remove(member)
         self._news = news
         return encoder.batch_reply(headers, items)
 
@@ -172,7 +173,7 @@ class StepLoop:
             last = False
             payload = self._nothing
             if member.flowed:
-                if member.waiting:  # the session has ended its stream by an event
+                if member.out or member.ended:  # the session has ended its stream by an event
                     payload, last = member.next_map(self._encoder)
             elif member not in self._told:
                 self._told.add(member)

@@ -30,7 +30,7 @@ class StreamLoop:
         self._served = served
         self._encoder = encoder
         self._channel = channel
-        self._live: dict[str, TextAnswer] = {}
+        self._ids: dict[TextAnswer, str] = {}  # of those that live
         self._dirty: dict[TextAnswer, None] = {}
         self._tasks: set[asyncio.Task[str]] = set()
         self._scheduled = False
@@ -38,12 +38,11 @@ class StreamLoop:
         channel.on_writable(self._flush)
 
     def __len__(self) -> int:
-        return len(self._live)
+        return len(self._ids)
 
     def open(self, message: Message) -> None:
         """Take a request in; whatever happens, it gets its answer."""
-        tracking_id = message.properties[TRACKING_ID]
-        answer = self._live[tracking_id] = TextAnswer(tracking_id, self._tell)
+        answer = self._new(message)
         try:
             answer.accepted = self._served.accept(call(message), answer)
         except LmiError as error:
@@ -51,24 +50,30 @@ class StreamLoop:
 
     def run(self, message: Message, work: Coroutine[Any, Any, str]) -> None:
         """Answer a request with what `work` returns, or with the LmiError that it raises."""
-        tracking_id = message.properties[TRACKING_ID]
-        answer = self._live[tracking_id] = TextAnswer(tracking_id, self._tell)
+        answer = self._new(message)
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(lambda task: self._worked(task, answer))
 
     def forget(self) -> None:
         """Cancel everything: Java is gone."""
-        for answer in self._live.values():
+        for answer in self._ids:
             answer.cancel()
         for task in self._tasks:
             task.cancel()
-        self._live.clear()
+        self._ids.clear()
         self._dirty.clear()
 
     def flush(self) -> None:
         """Send what there is, however slowly Java reads."""
         self._write()
+
+    def _new(self, message: Message) -> TextAnswer:
+        tracking_id = message.properties[TRACKING_ID]
+        # All replies but the first begin alike.
+        answer = TextAnswer(self._tell, prefix=self._encoder.async_head(tracking_id))
+        self._ids[answer] = tracking_id
+        return answer
 
     def _worked(self, task: asyncio.Task[str], answer: TextAnswer) -> None:
         self._tasks.discard(task)
@@ -99,12 +104,14 @@ class StreamLoop:
         encoder = self._encoder
         out: list[bytes] = []
         for answer in self._dirty:
-            while answer.waiting:
-                headers = () if answer.flowed else answer.headers()
+            while answer.out or answer.ended:
+                prefix = answer.prefix
+                if not answer.flowed:
+                    prefix = encoder.async_head(self._ids[answer], answer.headers())
                 payload, last = answer.next_map(encoder)
-                out.append(encoder.async_reply(answer.key, payload, headers))
+                out += (prefix, len(payload).to_bytes(4, "big"), payload)
                 if last:
-                    self._live.pop(answer.key, None)
+                    self._ids.pop(answer, None)
                     break
         self._dirty.clear()
         if out:

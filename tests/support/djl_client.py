@@ -168,7 +168,13 @@ class FakeJava(asyncio.Protocol):
         self.send({"handler": "handle", **(properties or {})}, content)
         return await self.answer()
 
+    async def answer_to_the_end(self) -> None:
+        """Frames until the last one, or Disconnected."""
+        while not getattr(await self.next(), "last", False):
+            pass
+
     async def answer(self) -> Answer:
+        """The answer to the oldest request that has none."""
         reply = await self.reply()
         answer = Answer(reply.code, reply.message, reply.properties, streamed=reply.streams)
         if not reply.streams:

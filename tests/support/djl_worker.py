@@ -1,99 +1,42 @@
-"""The worker's process as the DJL model server starts it: its words, its marker, its socket."""
+"""A worker over the echo engine, started as Java starts one: `python -m tests.support.djl_worker`.
+
+Variables: WORKER_CHECK_FAILS and WORKER_LOAD_FAILS with a text make these fail with it;
+WORKER_CHECK_WAITS lets the check take that many seconds.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+import time
+from collections.abc import Mapping
 
-HANDLERS = Path(__file__).resolve().parent.parent.parent / "handlers"
-ENGINE = "djl_python_engine.py"
-MARKER = "Python engine started."
-SECONDS = 60.0  # for anything that must come
-
-
-@dataclass
-class StartedWorker:
-    """A process whose marker has been read. lines: what it has said so far."""
-
-    process: asyncio.subprocess.Process
-    socket: Path
-    lines: list[str]
-    _reader: asyncio.Task[None] | None = field(default=None, repr=False)
-
-    async def end(self) -> int:
-        """Wait until it has ended; its exit code."""
-        async with asyncio.timeout(SECONDS):
-            return await self.process.wait()
+from lmi.core import ConfigError, ModelError
+from lmi.djl import Arguments, run
+from lmi.engines.echo import EchoConfig, EchoEngine
+from lmi.session import Loaded, Served, Session, SessionConfig
 
 
-def words(
-    socket: Path, model: Path, *, asynchronous: bool | None = False, device: int = -1
-) -> list[str]:
-    """The command line of 0.36; of 0.25 where `asynchronous` is None."""
-    found = ["--sock-type", "unix", "--sock-name", str(socket), "--model-dir", str(model)]
-    found += ["--entry-point", "djl_python.huggingface", "--device-id", str(device)]
-    if asynchronous is None:
-        return found
-    found += ["--cluster-size", "1", "--recommended-entry-point", "", "--log-level", "info"]
-    return [*found, "--async-mode" if asynchronous else "--no-async-mode"]
+class EchoHost:
+    """Serves the echo engine."""
+
+    def check(self) -> None:
+        time.sleep(float(os.environ.get("WORKER_CHECK_WAITS", "0")))
+        if text := os.environ.get("WORKER_CHECK_FAILS"):
+            raise ConfigError("option.x", "1", "a test", text)
+
+    async def initialise(self, properties: Mapping[str, str]) -> Served:
+        if text := os.environ.get("WORKER_LOAD_FAILS"):
+            raise ModelError(text)
+        pause = float(properties.get("token_seconds", "0"))
+        session = Session(
+            SessionConfig("m"),
+            lambda progress: Loaded(EchoEngine(EchoConfig(token_seconds=pause))),
+        )
+        session.start()
+        await session.ready()
+        return session
 
 
-@contextlib.asynccontextmanager
-async def started(
-    model: Path,
-    place: Path,
-    *,
-    engines: Path = HANDLERS,
-    asynchronous: bool | None = False,
-    environ: Mapping[str, str] | None = None,
-    launcher: Sequence[str] = (sys.executable,),
-) -> AsyncIterator[StartedWorker]:
-    """A worker that has said its marker, killed at the end. place: a short folder for its socket.
-
-    Raises EOFError with what it has said where it ends before its marker.
-    """
-    socket = place / "djl_sock.19000"
-    path = f"{engines}:{model}"
-    process = await asyncio.create_subprocess_exec(
-        *launcher,
-        str(engines / ENGINE),
-        *words(socket, model, asynchronous=asynchronous),
-        cwd=model,
-        env={**os.environ, "PYTHONPATH": path, **(environ or {})},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-    )
-    worker = StartedWorker(process, socket, [])
-    try:
-        async with asyncio.timeout(SECONDS):
-            await _marker(worker)
-        worker._reader = asyncio.create_task(_rest(worker))
-        yield worker
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
-        if worker._reader is not None:
-            await worker._reader
-
-
-async def _marker(worker: StartedWorker) -> None:
-    assert worker.process.stdout is not None
-    async for line in worker.process.stdout:
-        worker.lines.append(line.decode().rstrip())
-        if MARKER in worker.lines[-1]:
-            return
-    raise EOFError("\n".join(worker.lines))
-
-
-async def _rest(worker: StartedWorker) -> None:
-    assert worker.process.stdout is not None
-    async for line in worker.process.stdout:
-        worker.lines.append(line.decode().rstrip())
+if __name__ == "__main__":
+    sys.exit(run(Arguments.parse(sys.argv[1:], os.environ), EchoHost()))

@@ -276,8 +276,7 @@ async def test_a_model_that_is_gone_for_good_tells_everybody_and_then_dies_in_a_
         assert (waiting.status, waiting.error, waiting.complete) == (500, "killed", True)
         assert (late.status, late.complete) == (503, True)
         with pytest.raises(Disconnected):
-            for _ in range(3):
-                await rolling.step()
+            await rolling.finish()
         assert await pair.running == 1
 
 

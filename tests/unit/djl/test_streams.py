@@ -158,10 +158,9 @@ async def test_a_model_that_is_gone_for_good_closes_the_socket_after_the_last_an
 async def test_cut_and_mixed_requests_are_all_answered(drive: Drive, echoing: Echoing) -> None:
     draw = random.Random(5)
     async with echoing() as session, drive(session, ASYNC) as pair:
-        asked, sent = [], bytearray()
+        sent = bytearray()
         send, pair.java.send_bytes = pair.java.send_bytes, sent.extend  # type: ignore[method-assign, assignment]
-        for number in range(200):
-            asked.append(pair.java.open(body(f"{number:03}", draw.random() < 0.5)))
+        asked = [pair.java.open(body(f"{n:03}", draw.random() < 0.5)) for n in range(200)]
         while sent:
             size = draw.choice((1, 7, 100, 5000))
             send(bytes(sent[:size]))
