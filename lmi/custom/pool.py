@@ -188,13 +188,17 @@ class Pool:
     def worker_gone(self, worker: WorkerProcess, error: LmiError) -> None:
         """A worker is gone, and the calls that it had with it."""
         with self._changed:
-            if self._workers.pop(worker.pid, None) is None:
-                self._failed_load = self._failed_load or error
+            self._workers.pop(worker.pid, None)
             self._idle_since.pop(worker.pid, None)
             for call_id in self._desk.remove_worker(worker.pid):
                 self._taken.pop(call_id, None)
                 if self._left.pop(call_id, None) is None:
                     self._emit(Piece(call_id, last=True, error=error))
+
+    def load_failed(self, error: LmiError) -> None:
+        """A worker did not get to the point of taking calls."""
+        with self._changed:
+            self._failed_load = self._failed_load or error
             self._changed.notify_all()
 
     def tick(self) -> float | None:

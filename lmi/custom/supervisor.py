@@ -39,6 +39,7 @@ class Listener(Protocol):
     def tick(self) -> float | None:
         """The clock went on; seconds until the next look is wanted at the latest."""
 
+    def load_failed(self, error: LmiError, /) -> None: ...
     def given_up(self, error: LmiError, /) -> None:
         """No worker is left and none will come back."""
 
@@ -228,6 +229,8 @@ class Supervisor:
 
     def _fail(self, place: _Place, error: LmiError) -> None:
         """Plan the next attempt, or give the place up."""
+        if not place.ready:
+            self._listener.load_failed(error)
         if len(self._places) > self._spec.workers:
             self._places.remove(place)  # there are enough without it
             return

@@ -148,12 +148,13 @@ STREAMS = {
 @pytest.mark.parametrize("kind", STREAMS)
 def test_a_stream_comes_item_by_item_as_it_is_made(tmp_path: Path, kind: str) -> None:
     text = f"""
+import time
 from pathlib import Path
 from djl_python import Output
 
 def go(step):
     while not Path(f"go{{step}}").exists():
-        pass
+        time.sleep(0.01)
 
 def items():
     for step in range(3):
@@ -498,13 +499,14 @@ def test_closing_ends_every_process_even_a_busy_one(tmp_path: Path) -> None:
 
 def test_a_cancelled_call_that_waits_is_dropped(tmp_path: Path) -> None:
     text = """
+        import time
         from pathlib import Path
         def handle(inputs):
             if inputs.is_empty():
                 return None
             Path(inputs.get_as_string()).touch()
             while not Path("go").exists():
-                pass
+                time.sleep(0.01)
             return "done"
     """
     with served(tmp_path, text) as calls:
@@ -612,14 +614,14 @@ def test_a_batch_that_fails_is_an_error_for_each_of_it(tmp_path: Path) -> None:
 
 def test_several_workers_work_at_once_and_more_come_with_a_queue(tmp_path: Path) -> None:
     text = """
-        import os
+        import os, time
         from pathlib import Path
         def handle(inputs):
             if inputs.is_empty():
                 return None
             Path(f"busy{os.getpid()}").touch()
             while not Path("go").exists():
-                pass
+                time.sleep(0.01)
             return str(os.getpid())
     """
     with served(tmp_path, text, workers=2, max_workers=3, max_idle=0.1) as calls:
