@@ -53,6 +53,7 @@ def function_spec(
     assert code is not None, "an engine is no handler"
     folder = spec.folder or bound.path
     assert folder is not None, "there is a handler, so there is a folder or a model"
+    folder = folder.absolute()  # a worker's current folder is this one
     seats = (seat,) if seat is not None else _seats(spec, code, environ)
     least, most = (1, 1) if seat is not None else _workers(code, seats)
     name = stock_handler(spec)
