@@ -113,7 +113,7 @@ class RequestInput:
     """A request. parameters: of its body. server_parameters: what the engine is told, where an
     input formatter wants to say it itself. tgi_compat: whether the answer is TGI's."""
 
-    request_id: int
+    request_id: int = 0
     client_request_id: str | None = None
     output_formatter: Callable[..., Any] | str | None = None
     parameters: dict[str, Any] = field(default_factory=dict)
