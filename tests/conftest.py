@@ -32,6 +32,7 @@ IMPORT_TORCH = frozenset(
         "unit/dist/test_sampling.py",
         "unit/dist/test_triton_compiles.py",
         "unit/dist/triton_interpreted",
+        "unit/engines/test_vllm_engine.py",
     )
 )
 

@@ -33,8 +33,8 @@ _FROM_SPEC: Final = {
     "block_size": "block_size",
     "kv_cache_memory_bytes": "kv_cache_memory",
 }
-# LMI's defaults where vLLM's are others.
-_LORA_DEFAULTS: Final = {"max_loras": 4}
+# LMI's defaults, where vLLM's may be others.
+_LORA_DEFAULTS: Final = {"max_loras": 4, "max_lora_rank": 16}
 _SPECULATIVE: Final = {
     "speculative_draft_model": "model",
     "speculative_length": "num_speculative_tokens",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmi.core import EngineDead, EngineInfo, OutOfMemory
@@ -23,9 +24,16 @@ def make_core(config: ForeignConfig, progress: Progress = silent) -> VllmCore:
     from lmi.engines.vllm.stepped import OUT_OF_MEMORY, Stepped
 
     try:
-        return VllmCore(Stepped(config.arguments["words"], progress), OUT_OF_MEMORY)
+        engine = Stepped(config.arguments["words"], progress)
     except OUT_OF_MEMORY as error:
         raise OutOfMemory(f"not enough memory to load the model: {error}") from error
+    adapters = config.arguments.get("adapters")
+    if adapters is None:
+        return VllmCore(engine, OUT_OF_MEMORY)
+    from lmi.engines.vllm.adapter_core import AdapterVllmCore
+
+    base, slots, max_rank = Path(adapters["base"]), adapters["slots"], adapters["max_rank"]
+    return AdapterVllmCore(engine, OUT_OF_MEMORY, base=base, slots=slots, max_rank=max_rank)
 
 
 class VllmCore:
@@ -52,20 +60,20 @@ class VllmCore:
 
     def add(self, request: CoreRequest, /) -> None:
         """Queue a request. Raises BadPayload for what vLLM refuses; nothing of it runs then."""
+        self._add(request, None)
+
+    def _add(self, request: CoreRequest, adapter: Any) -> None:
         names = tuple(f"{request.id}.{choice}" for choice in range(request.choices))
-        self._engine.add(names, request, self._adapter(request))
+        self._engine.add(names, request, adapter)
         for choice, name in enumerate(names):
             self._live[name] = Speaker(request, choice)
         self._names[request.id] = names
 
-    def _adapter(self, request: CoreRequest) -> Any:
-        return None
-
     def cancel(self, request_id: int, choice: int | None = None, /) -> None:
         """End a request, or one choice of it, before the next step."""
         names = self._names.get(request_id, ())
-        doomed = [name for name in (names if choice is None else names[choice : choice + 1])]
-        doomed = [name for name in doomed if name in self._live]
+        asked = names if choice is None else names[choice : choice + 1]
+        doomed = [name for name in asked if name in self._live]
         if doomed:
             self._engine.abort(doomed)
         for name in doomed:
@@ -104,4 +112,8 @@ class VllmCore:
         self._engine.over(name)
         request_id = speaker.request.id
         if not any(other in self._live for other in self._names[request_id]):
-            del self._names[request_id]
+            self._over(request_id)
+
+    def _over(self, request_id: int) -> None:
+        """The last choice of a request has ended."""
+        del self._names[request_id]

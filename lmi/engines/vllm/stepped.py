@@ -21,9 +21,18 @@ from pydantic import ValidationError
 from vllm import SamplingParams, inputs, sampling_params
 from vllm.engine.arg_utils import EngineArgs, FlexibleArgumentParser
 from vllm.lora.request import LoRARequest
+from vllm.platforms import current_platform
 from vllm.v1.engine.llm_engine import LLMEngine
 
-from lmi.core import BadPayload, ConfigError, EngineInfo, Grammar, ModelError
+from lmi.core import (
+    BadPayload,
+    ConfigError,
+    EngineInfo,
+    Grammar,
+    ModelError,
+    OutOfMemory,
+    UnknownAdapter,
+)
 from lmi.dist.engine import Progress
 from lmi.dist.messages import CoreRequest, CoreStats
 from lmi.engines.vllm.sampling import constraint, fields
@@ -34,6 +43,8 @@ OUT_OF_MEMORY: Final = (torch.OutOfMemoryError, MemoryError)
 
 # What a request is refused with: a class of its own in newer releases, ValueError in older ones.
 _REFUSAL: Final = (ValueError, getattr(vllm.exceptions, "VLLMClientError", ValueError))
+# What loading an adapter fails with: vLLM's checks, a file that is gone, shapes that don't fit.
+_BAD_ADAPTER: Final = (*_REFUSAL, OSError, RuntimeError, LookupError, AssertionError)
 _EXIT_RANK_LOST: Final = 70  # EX_SOFTWARE of sysexits.h
 
 
@@ -48,6 +59,8 @@ class Stepped:
         """
         progress("reading the configuration", 0, 0)
         self._config = _configure(words)
+        if self._config.lora_config is not None and current_platform.is_cpu():
+            _mend_plain_lora(self._config.parallel_config.world_size)
         progress("loading weights and making the KV cache", 0, 0)
         try:
             self._engine = LLMEngine.from_vllm_config(self._config, disable_log_stats=True)
@@ -145,9 +158,26 @@ class Stepped:
             preemptions=self._preemptions,
         )
 
+    @property
+    def dies_of_prompt_logprobs(self) -> bool:
+        """Whether a prompt's logprobs beside adapters end the engine: its plain operators, which it
+        has on the CPU, expect one row for each request there."""
+        return bool(current_platform.is_cpu())
+
     def load_adapter(self, adapter: LoRARequest) -> None:
-        """Load a LoRA adapter now, if it isn't. Raises what vLLM raises for a bad one."""
-        self._client.add_lora(adapter)
+        """Load a LoRA adapter, if it isn't. Raises UnknownAdapter for one that vLLM can't load."""
+        if adapter.lora_int_id in self._client.list_loras():
+            return
+        try:
+            self._client.add_lora(adapter)
+        except OUT_OF_MEMORY as error:
+            raise OutOfMemory(f"no memory for the adapter: {error}") from error
+        except _BAD_ADAPTER as error:
+            self.remove_adapter(adapter.lora_int_id)  # it may have been loaded in part
+            name = adapter.lora_name.rpartition("#")[0]
+            raise UnknownAdapter(
+                f"adapter {name!r}: vLLM can't load it: {_first_line(error)}", field="src"
+            ) from error
 
     def pin_adapter(self, number: int) -> None:
         """Never give a loaded adapter's place to another."""
@@ -192,6 +222,15 @@ def _configure(words: Sequence[str]) -> Any:
     except _REFUSAL as error:
         want = f"vLLM refuses this configuration: {_first_line(error)}"
         raise ConfigError("option.rolling_batch", "vllm", "the configuration", want) from error
+
+
+def _mend_plain_lora(ranks: int) -> None:
+    if ranks > 1:
+        want = "on a CPU vLLM mixes up adapters with several ranks; expected 1"
+        raise ConfigError("option.tensor_parallel_degree", str(ranks), "the configuration", want)
+    from lmi.engines.vllm.plain_lora import mend
+
+    mend()
 
 
 def _sampling(values: dict[str, Any], grammar: Grammar | None) -> SamplingParams:
