@@ -27,6 +27,7 @@ from lmi.server.errors import (
     failure,
 )
 from lmi.server.headers import read_headers, reply_headers
+from lmi.server.reason import reason_setter
 from lmi.server.sink import HttpSink
 from lmi.server.v1 import session_named, v1_failure
 from lmi.session import Served
@@ -64,6 +65,7 @@ class Inference:
             failure=partial(failed, config=self._config),
             ended=lambda: self._log(scope, sink.status, began),
             tasks=self._tasks,
+            reason=reason_setter(scope),
         )
         session: Served | None = None
         try:

@@ -10,12 +10,15 @@ all are told: a generation must not go on for nobody.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import MutableMapping
 from http import HTTPStatus
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from lmi.server.config import ServerConfig
 from lmi.server.errors import pretty
+from lmi.server.reason import offer_reason
 
 
 def bounded(config: ServerConfig) -> type[HttpToolsProtocol]:
@@ -58,6 +61,7 @@ def bounded(config: ServerConfig) -> type[HttpToolsProtocol]:
             self._head_size = 0
             self._stop_timer()
             super().on_headers_complete()
+            offer_reason(cast("MutableMapping[str, Any]", self.scope), self.cycle)
             self._cycles.append(self.cycle)
 
         def on_message_complete(self) -> None:

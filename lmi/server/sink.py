@@ -19,7 +19,13 @@ from starlette.types import Message, Send
 
 from lmi.core import Head, LmiError
 from lmi.server.errors import Failure
-from lmi.server.headers import Headers, head_headers
+from lmi.server.headers import Headers, head_headers, safe
+from lmi.server.reason import SetReason
+
+_STATUSES = range(200, 600)
+_NO_STATUS = 500  # a handler's code that is none of HTTP's
+_BODILESS = (204, 304)  # HTTP forbids them a body
+_USUAL = Head().reason
 
 
 class HttpSink:
@@ -31,6 +37,7 @@ class HttpSink:
         "_head",
         "_headers",
         "_queue",
+        "_reason",
         "_send",
         "_sending",
         "_started",
@@ -45,14 +52,17 @@ class HttpSink:
         failure: Callable[[LmiError], Failure],
         ended: Callable[[], None],
         tasks: set[asyncio.Task[None]],
+        reason: SetReason | None = None,
     ) -> None:
-        """ended: called once, when the last byte was handed over. tasks: keeps suspended sends."""
+        """ended: called once, when the last byte was handed over. tasks: keeps suspended sends.
+        reason: sets the reason phrase."""
         self._send = send
         self._headers = headers
         self._head = Head()
         self._failure = failure
         self._ended = ended
         self._tasks = tasks
+        self._reason = reason
         self._started = False
         self._queue: deque[Message] | None = None  # while a send is suspended
         self._sending: asyncio.Task[None] | None = None
@@ -63,8 +73,9 @@ class HttpSink:
 
     def write(self, data: bytes, last: bool) -> None:
         if not self._started:
-            head = self._head
-            self._start(head.status, head_headers(head), len(data) if last else None)
+            self._start_described(len(data) if last else None)
+        if self.status in _BODILESS:
+            data = b""
         self._put({"type": "http.response.body", "body": data, "more_body": not last})
         if last:
             self._ended()
@@ -75,6 +86,13 @@ class HttpSink:
         self._start(found.status, [json, *found.headers], len(found.body))
         self._put({"type": "http.response.body", "body": found.body, "more_body": False})
         self._ended()
+
+    def _start_described(self, length: int | None) -> None:
+        head = self._head
+        status = head.status if head.status in _STATUSES else _NO_STATUS
+        if self._reason is not None and head.reason != _USUAL:
+            self._reason(safe(head.reason))
+        self._start(status, head_headers(head), None if status in _BODILESS else length)
 
     def _start(self, status: int, own: Headers, length: int | None) -> None:
         self._started = True
