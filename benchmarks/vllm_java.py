@@ -31,6 +31,8 @@ from benchmarks.vllm_subjects import (
 from tests.support.java_driver import JavaDriver
 
 DTYPES: Final = {"float32": "fp32", "bfloat16": "bf16"}  # as DJL says them
+# The stock handlers make a client of S3 when they are imported, which fails without a region.
+REGION: Final = {"AWS_DEFAULT_REGION": "us-east-1"}
 LONGEST_SECONDS: Final = 300.0  # of a turn
 
 
@@ -88,5 +90,5 @@ def java(subject: str, model: Path, dtype: str, prompts: Sequence[str]) -> Itera
         home = Path(scratch) / MODEL
         home.mkdir()
         engine = behind.engine(Path(scratch) / "engine")
-        with behind_java(home, options, engine=engine, environ=VARIABLES) as driver:
+        with behind_java(home, options, engine=engine, environ=VARIABLES | REGION) as driver:
             yield Java(driver, prompts)
