@@ -2,7 +2,9 @@
 #   docker build -f docker/cpu.Dockerfile -t lmi:cpu .
 #
 # BASE: any Debian or Ubuntu whose python3 is CPython 3.11. TORCH_LINKS: the address of a page of
-# CPU wheels of torch; it saves 4 GB. What must stay out of the layers and of the history comes as
+# CPU wheels of torch; it saves 4 GB. SET: `test` has vLLM's build for processors and the libraries of
+# the stock handlers too, with the developers' tools. DJL_SERVING: the address of the package
+# djl-serving_*_all.deb; with it the image serves behind the DJL model server. What must stay out of the layers and of the history comes as
 # secrets: `apt` (a piece of apt.conf), `ca` (certificates), `sources` (a piece of shell that
 # exports UV_DEFAULT_INDEX, PIP_INDEX_URL, SSL_CERT_FILE=/run/secrets/ca and so on).
 ARG BASE=debian:bookworm-slim
@@ -24,18 +26,32 @@ COPY locks locks
 COPY tools/setup.py tools/setup.py
 COPY lmi/__init__.py lmi/__init__.py
 COPY lmi/dist/native lmi/dist/native
+COPY handlers handlers
 # A running container can't write beside the sources: the byte code is made here. Its time-out is
 # raised from 60 s a file, which a busy builder may need.
 ARG TORCH_LINKS=
+ARG SET=serve
 RUN --mount=type=secret,id=ca --mount=type=secret,id=sources \
     if [ -f /run/secrets/sources ]; then . /run/secrets/sources; fi \
     && export LMI_TORCH_LINKS="${TORCH_LINKS}" LMI_NATIVE_TARGETS=all UV_NO_CACHE=1 PIP_NO_CACHE_DIR=1 \
         UV_COMPILE_BYTECODE=1 UV_COMPILE_BYTECODE_TIMEOUT=900 \
-    && python3 tools/setup.py serve
+    && python3 tools/setup.py "${SET}"
 COPY lmi lmi
 RUN python3 -m compileall -q lmi
 
 FROM python
+ARG DEBIAN_FRONTEND=noninteractive
+ARG DJL_SERVING=
+RUN --mount=type=secret,id=apt,target=/etc/apt/apt.conf.d/99build --mount=type=secret,id=ca \
+    --mount=type=secret,id=sources \
+    if [ -n "${DJL_SERVING}" ]; then \
+        if [ -f /run/secrets/sources ]; then . /run/secrets/sources; fi \
+        && python3 -c 'import sys; from urllib.request import urlretrieve; urlretrieve(*sys.argv[1:])' \
+            "${DJL_SERVING}" /tmp/djl-serving.deb \
+        && apt-get update \
+        && apt-get install -y --no-install-recommends openjdk-17-jre-headless /tmp/djl-serving.deb \
+        && rm -rf /tmp/djl-serving.deb /var/lib/apt/lists/*; \
+    fi
 LABEL org.opencontainers.image.title="lmi" \
       org.opencontainers.image.description="A folder with a serving.properties becomes a large-model endpoint" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -47,6 +63,7 @@ COPY docker/entrypoint.sh /usr/local/bin/entrypoint.sh
 # Everything that is written goes below /tmp: with --read-only, give it a tmpfs or a volume there.
 ENV PATH=/opt/lmi/.venv/bin:${PATH} \
     MODEL_SERVER_HOME=/opt/djl \
+    DJL_CACHE_DIR=/tmp/.djl.ai \
     HF_HOME=/tmp/.cache/huggingface \
     XDG_CACHE_HOME=/tmp/.cache \
     PYTHONUNBUFFERED=1

@@ -39,7 +39,7 @@ def resolve_worker(
     """The configuration of a worker. properties: the server's map. Raises ConfigErrors."""
     staged = Staged.read(arguments.model_dir)
     if staged is not None:
-        return staged.resolve(environ, runnable())
+        return staged.resolve(environ, runnable(), installed_release())
     return resolve(
         arguments.model_dir,
         environ,

@@ -7,6 +7,7 @@ it). What only Java reads stays, and what is a variable only is written from the
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -38,7 +39,7 @@ def environment(
 ) -> dict[str, str]:
     """All variables of the server's process.
 
-    cache: of engines. home: for its logs, where nobody has named one. temporary: for its sockets;
+    cache: of engines. home: for its logs, where nobody has named one that can be written. temporary: for its sockets;
     the path must be short, and nobody else's server may use it: Java kills the processes whose
     numbers it finds there.
     """
@@ -56,7 +57,8 @@ def environment(
         "JAVA_OPTS": _java_options(environ, spec, temporary, log_level),
     }
     found.setdefault("MAX_NETTY_BUFFER_SIZE", str(_FIELD_BYTES))
-    found.setdefault("MODEL_SERVER_HOME", str(home))
+    if not os.access(found.get("MODEL_SERVER_HOME", ""), os.W_OK):
+        found["MODEL_SERVER_HOME"] = str(home)
     if "OMP_NUM_THREADS" not in found:
         found["NO_OMP_NUM_THREADS"] = "true"  # else the launcher leaves the model one thread
     return found

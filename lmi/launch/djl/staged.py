@@ -15,7 +15,6 @@ import msgspec
 
 from lmi.config import Front, Resolution, resolve
 from lmi.config.variables import VARIABLES
-from lmi.config.vllm_arguments import installed_release
 from lmi.core import ConfigError
 
 FILE: Final = "lmi.json"
@@ -51,7 +50,9 @@ class Staged:
         text = msgspec.json.format(msgspec.json.encode(self, enc_hook=str), indent=1)
         (folder / FILE).write_bytes(text + b"\n")
 
-    def resolve(self, environ: Mapping[str, str], installed: Collection[str]) -> Resolution:
+    def resolve(
+        self, environ: Mapping[str, str], installed: Collection[str], vllm: str | None = None
+    ) -> Resolution:
         """The same configuration again; of the environment only what sets no option is read.
 
         Raises ConfigErrors.
@@ -67,7 +68,7 @@ class Staged:
             self.settings,
             installed=installed,
             front=Front.DJL,
-            vllm=installed_release(),
+            vllm=vllm,
         )
 
 
