@@ -97,7 +97,7 @@ def chosen_server(choice: FrontChoice) -> JavaServer | None:
     server = find(os.environ)
     if server is None and choice is FrontChoice.DJL:
         want = f"the DJL model server is not installed: expected djl-serving on PATH, or {HOME}"
-        raise ConfigError("--front", choice, "the command line", want)
+        raise ConfigError("--front", choice.value, "the command line", want)
     return server
 
 
