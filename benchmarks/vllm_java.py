@@ -7,6 +7,8 @@ is not. Needs a JDK and Maven.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +35,7 @@ from tests.support.java_driver import JavaDriver
 DTYPES: Final = {"float32": "fp32", "bfloat16": "bf16"}  # as DJL says them
 # The stock handlers make a client of S3 when they are imported, which fails without a region.
 REGION: Final = {"AWS_DEFAULT_REGION": "us-east-1"}
-LONGEST_SECONDS: Final = 300.0  # of a turn
+LONGEST_SECONDS: Final = 120.0  # of a turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +65,12 @@ class Java:
         """The figures of one turn, as `benchmarks.load.summary` has them."""
         say = DIALECTS["lmi"].body
         bodies = [json.dumps(say(text, tokens, mode == STREAMED)) for text in self._prompts]
+        self.resume()
         worker = self._driver.workers()[0].pid
         before = cpu_seconds(worker)
         seen = self._driver.drive(bodies, concurrency, LONGEST_SECONDS, requests=requests)
         used = {name: now - before[name] for name, now in cpu_seconds(worker).items()}
+        self.pause()
         kilotokens = seen["answers"] * tokens / 1000
         firsts = {"p50": seen["first_p50_ms"], "p95": seen["first_p95_ms"]}
         return {
@@ -80,6 +84,13 @@ class Java:
             },
         }
 
+    def pause(self) -> None:
+        """Stop Java and all that it started: they are one group."""
+        os.killpg(self._driver.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.killpg(self._driver.process.pid, signal.SIGCONT)
+
 
 @contextmanager
 def java(subject: str, model: Path, dtype: str, prompts: Sequence[str]) -> Iterator[Java]:
@@ -91,4 +102,9 @@ def java(subject: str, model: Path, dtype: str, prompts: Sequence[str]) -> Itera
         home.mkdir()
         engine = behind.engine(Path(scratch) / "engine")
         with behind_java(home, options, engine=engine, environ=VARIABLES | REGION) as driver:
-            yield Java(driver, prompts)
+            found = Java(driver, prompts)
+            found.pause()
+            try:
+                yield found
+            finally:
+                found.resume()
