@@ -17,6 +17,7 @@ from lmi.schemas import Form
 Function = Callable[..., Any]
 
 _LEGACY: Final = 6  # parameters of an output formatter of LMI 0.25 and 0.26
+_OUTPUT: Final = "request_output"  # what examples call it, whether annotated or not
 _OUTPUTS: Final = frozenset({"RequestOutput", "TextGenerationOutput"})
 _MAPPINGS: Final = frozenset({"dict", "Dict", "Mapping", "MutableMapping"})
 
@@ -48,8 +49,12 @@ class OutputFormatter:
             kind = Kind.RESPONSE
         elif _accepts(function, _LEGACY) and not _accepts(function, 1):
             kind = Kind.LEGACY
+        elif form == "async" or (_accepts(function, 1) and _first_name(function) != _OUTPUT):
+            # The reference knows its own classes by their annotation; one that has none is new
+            # enough to get a response.
+            kind = Kind.RESPONSE
         else:
-            kind = Kind.RESPONSE if form == "async" else Kind.OUTPUT
+            kind = Kind.OUTPUT
         check_takes(function, _LEGACY if kind is Kind.LEGACY else 1, kind.value)
         return cls(function, kind, annotated in _MAPPINGS)
 

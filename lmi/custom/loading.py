@@ -81,6 +81,9 @@ def _execute(path: Path, name: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise ConfigError(_OPTION, str(path), _SOURCE, "expected a Python file (.py)")
     module = importlib.util.module_from_spec(spec)
+    folder = str(path.parent)
+    if folder not in sys.path:  # its neighbours are importable, after everything that is installed
+        sys.path.append(folder)
     sys.modules[name] = module  # before it runs: its classes must be found while it does
     try:
         spec.loader.exec_module(module)
