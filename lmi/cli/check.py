@@ -126,7 +126,10 @@ def front_of(java: JavaServer | None) -> str:
 
 
 def notes(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
-    """What is different behind the DJL model server."""
+    """When /ping turns red for good, and what is different behind the DJL model server."""
+    times = resolved.spec.retry_threshold
+    what = "the engine" if resolved.spec.code is None else "a worker"
+    yield f"{what} that dies is started again up to {times} times; then /ping stays red"
     if java is None:
         return
     from lmi.config.secure import is_secure

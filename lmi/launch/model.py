@@ -10,7 +10,7 @@ from typing import cast
 from lmi import engines
 from lmi.config.assemble import FORMATTERS
 from lmi.config.spec import ModelSpec
-from lmi.core import EngineDead
+from lmi.core import EngineDead, EngineInfo
 from lmi.custom import Hooks, HooksSpec, Seat, find_requirements, load_function, load_hooks
 from lmi.engines import BoundSpec
 from lmi.launch.bind import bind
@@ -111,6 +111,19 @@ async def loaded(served: Served, spec: ModelSpec) -> None:
             f"{spec.name} was not ready within option.model_loading_timeout={limit} seconds; "
             f"it was at: {served.health().reason}"
         ) from None
+
+
+def facts(served: Served) -> str:
+    """What was loaded, for people; empty while nothing is."""
+    info = served.info
+    if info is None:
+        return ""
+    first = (
+        [("context", f"{info.max_model_len} tokens")]
+        if isinstance(info, EngineInfo)
+        else [("handler", info.name), ("workers", str(info.workers))]
+    )
+    return ", ".join(f"{name} {value}" for name, value in (*first, *info.details))
 
 
 def session_config(spec: ModelSpec) -> SessionConfig:

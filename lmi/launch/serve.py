@@ -20,9 +20,9 @@ import uvloop
 from lmi import server
 from lmi.config import Resolution
 from lmi.config.spec import ModelSpec
-from lmi.core import ConfigError, EngineInfo
+from lmi.core import ConfigError
 from lmi.launch.heap import give_large_blocks_back
-from lmi.launch.model import binder, loaded, make
+from lmi.launch.model import binder, facts, loaded, make
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import reporter
 from lmi.session import Served, State
@@ -89,16 +89,14 @@ async def _serve(
 
 
 def _say_ready(session: Served, spec: ModelSpec, url: str, seconds: float) -> None:
-    info = session.info
-    if isinstance(info, EngineInfo):
-        facts = ", ".join(f"{name} {value}" for name, value in info.details)
-        log.info("%s: context %d tokens, %s", spec.name, info.max_model_len, facts)
+    log.info("%s: %s", spec.name, facts(session))
     log.info("ready after %.1f s: %s serves %s", seconds, url, spec.name)
-    log.info(
-        """try: curl %s/invocations -H 'Content-Type: application/json' """
-        """-d '{"inputs": "Return a copy of the", "parameters": {"max_new_tokens": 40}}'""",
-        url,
-    )
+    if spec.code is None:
+        log.info(
+            """try: curl %s/invocations -H 'Content-Type: application/json' """
+            """-d '{"inputs": "Return a copy of the", "parameters": {"max_new_tokens": 40}}'""",
+            url,
+        )
 
 
 def server_config(spec: ModelSpec, address: Address) -> server.ServerConfig:

@@ -24,7 +24,7 @@ from lmi.custom import Seat
 from lmi.dist.parallel.meeting import mpi_place
 from lmi.launch.djl.staged import Staged
 from lmi.launch.function import PROCESSOR
-from lmi.launch.model import binder, loaded, make
+from lmi.launch.model import binder, facts, loaded, make
 from lmi.launch.preflight import preflight
 from lmi.launch.progress import LineReporter
 from lmi.launch.runnable import runnable
@@ -94,6 +94,7 @@ class Worker:
             except BaseException:
                 await asyncio.shield(served.close())
                 raise
+        log.info("%s: %s", spec.name, facts(served))
         return served
 
 

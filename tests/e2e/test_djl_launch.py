@@ -20,7 +20,8 @@ import pytest
 
 from tests.support import djl_serving
 from tests.support.djl_client import FakeJava
-from tests.support.djl_worker import HANDLERS, started
+from tests.support.launched_worker import HANDLERS, started, started_by_mpirun
+from tests.support.serving import DEMO
 
 pytestmark = pytest.mark.slow
 
@@ -259,3 +260,34 @@ def test_without_the_package_the_engine_says_the_way_out_in_one_line(place: Path
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert "PYTHON_EXECUTABLE" in line
+
+
+MPIRUN = shutil.which("mpirun")
+AS_JAVA = ("-np", "2", "--allow-run-as-root", "--bind-to", "none", "--tag-output")
+
+
+@pytest.mark.skipif(MPIRUN is None, reason="Open MPI is not installed")
+def test_under_the_servers_own_mpirun_the_other_ranks_compute_with_the_first(place: Path) -> None:
+    folder = place / "model"
+    shutil.copytree(DEMO, folder)
+    (folder / "serving.properties").write_text("engine=MPI\noption.rolling_batch=lmi-dist\n")
+    told = {"rolling_batch": "vllm", "mpi_mode": "false", "tensor_parallel_degree": "2"}
+
+    async def ask() -> str:
+        async with (
+            started_by_mpirun(folder, place, AS_JAVA) as worker,
+            FakeJava.connected(Path(f"{worker.socket}.0")) as first,
+            FakeJava.connected(Path(f"{worker.socket}.1")) as second,
+        ):
+            follows = asyncio.create_task(second.initialise(told))
+            assert (await first.initialise(told)).code < 300
+            assert (await follows).code < 300
+            asked = first.rolling.add(BODY)
+            await first.rolling.finish()
+            first.close()
+            second.close()
+            assert await worker.end() == 0, worker.lines
+            assert any("tensor parallel 2" in line for line in worker.lines), worker.lines
+            return "".join(asked.chunks)
+
+    assert json.loads(asyncio.run(ask()))["generated_text"]

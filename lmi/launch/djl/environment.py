@@ -39,9 +39,9 @@ def environment(
 ) -> dict[str, str]:
     """All variables of the server's process.
 
-    cache: of engines. home: for its logs, where nobody has named one that can be written. temporary: for its sockets;
-    the path must be short, and nobody else's server may use it: Java kills the processes whose
-    numbers it finds there.
+    cache: of engines. home: for its logs, where nobody has named one that can be written.
+    temporary: for its sockets; the path must be short, and nobody else's server may use it: Java
+    kills the processes whose numbers it finds there.
     """
     found = {name: text for name, text in environ.items() if not _is_read(name)}
     for setting in settings:

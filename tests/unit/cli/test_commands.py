@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from lmi.cli import app
 from lmi.engines import installed
+from tests.support.djl_serving import install
 
 HEAVY = ("torch", "transformers", "vllm", "deepspeed", "boto3", "huggingface_hub")
 
@@ -180,3 +181,51 @@ def test_check_and_explain_load_no_heavy_library(folder: Path) -> None:
 @pytest.mark.slow
 def test_help_loads_nothing_but_the_command_line() -> None:
     assert not _modules_after("--help") & {*HEAVY, "rich.console", "lmi.config", "pydantic"}
+
+
+def _installed(tmp_path: Path, version: str = "0.36.0") -> str:
+    return str(install(tmp_path / "djl", version))
+
+
+def test_check_says_who_takes_the_requests(lmi: CliRunner, folder: Path, tmp_path: Path) -> None:
+    own = _run(lmi, "check", folder).stdout
+    assert "front    our own server" in own
+    home = _installed(tmp_path)
+    told = _run(lmi, "check", folder, DJL_SERVING_HOME=home).stdout
+    assert f"front    the DJL model server 0.36.0 ({home}/bin/djl-serving)" in told
+    assert "async_mode" in told
+    assert "a client that leaves is not noticed there" in told
+    kept = _run(lmi, "check", folder, "--front", "embedded", DJL_SERVING_HOME=home).stdout
+    assert "front    our own server" in kept
+
+
+def test_a_front_that_is_not_installed_is_refused(lmi: CliRunner, folder: Path) -> None:
+    result = _run(lmi, "check", folder, "--front", "djl", PATH="/nowhere")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: --front='djl' (from the command line): the DJL model")
+
+
+def test_keys_of_the_java_server_are_read_there_and_refused_here(
+    lmi: CliRunner, folder: Path, tmp_path: Path
+) -> None:
+    words = ("check", folder, "--set", "cors_allowed_origin=*")
+    assert _run(lmi, *words).exit_code == 2
+    told = _run(lmi, *words, DJL_SERVING_HOME=_installed(tmp_path))
+    assert told.exit_code == 0
+    assert (
+        "cors_allowed_origin=*  (--set cors_allowed_origin) -> the DJL model server" in told.stdout
+    )
+
+
+def test_check_says_whose_code_takes_part(lmi: CliRunner, folder: Path) -> None:
+    (folder / "model.py").write_text("def handle(inputs): ...\n")
+    told = _run(lmi, "check", folder, "--set", "engine=lmi-dist").stdout
+    assert "code     model.py beside the engine" in told
+    (folder / "serving.properties").write_text("batch_size=8\nminWorkers=2")
+    told = _run(lmi, "check", folder).stdout
+    assert "code     model.py: its handle takes the requests, in processes of its own" in told
+    assert "code     2 to 2 workers on each device" in told
+    assert "code     batches of up to 8 requests, gathered for 100 ms" in told
+    (folder / "model.py").unlink()
+    told = _run(lmi, "check", folder, "--set", "option.task=fill-mask").stdout
+    assert "code     djl_python.huggingface, a stock handler, takes the requests" in told
