@@ -226,11 +226,13 @@ def fetch(requirement: str, folder: Path) -> dict[str, str]:
             with zipfile.ZipFile(wheel) as archive:
                 wanted = [name for name in archive.namelist() if _declares(name)]
                 archive.extractall(folder, wanted)
-    return {
-        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
-        for path in sorted(folder.rglob("*.py"))
-        if _declares(path.relative_to(folder).as_posix())
-    }
+    return installed_sources(folder)
+
+
+def installed_sources(folder: Path) -> dict[str, str]:
+    """The modules that declare arguments of the vLLM that lies in `folder`."""
+    named = ((path.relative_to(folder).as_posix(), path) for path in folder.glob("vllm/**/*.py"))
+    return {name: path.read_text(encoding="utf-8") for name, path in named if _declares(name)}
 
 
 def _declares(name: str) -> bool:

@@ -207,8 +207,12 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]
 
 def engine_arguments(words: Sequence[str]) -> EngineArgs:
     """vLLM's arguments out of the words of its command line. Raises ConfigError."""
-    parser = EngineArgs.add_cli_args(_Parser(prog="vllm", add_help=False))
-    return EngineArgs.from_cli_args(parser.parse_args(list(words)))
+    return EngineArgs.from_cli_args(parser().parse_args(list(words)))
+
+
+def parser() -> FlexibleArgumentParser:
+    """Of the words that an engine is told."""
+    return EngineArgs.add_cli_args(_Parser(prog="vllm", add_help=False))
 
 
 def _configure(words: Sequence[str]) -> Any:
