@@ -35,7 +35,7 @@ def parse_chat(
     request = origin.validate(ChatBody, body, "messages")
     voice = origin.voice
     ignored = review(voice, request, config.strict_parameters)
-    adapter = origin.adapter(request)
+    origin.check_model(request)
     _check_tools(origin, request)
     frame = origin.frame(bool(request.stream))
     usage = stream_options(voice, request)
@@ -73,7 +73,7 @@ def parse_chat(
         content_type=content_type(frame),
         reply=partial(ChatWhole, answer) if frame is None else partial(ChatStream, answer, frame),
         truncate_prompt_tokens=request.truncate_prompt_tokens,
-        adapter=adapter,
+        adapter=origin.adapter(request),
         ignored=ignored,
         add_special_tokens=bool(request.add_special_tokens),
     )

@@ -32,7 +32,7 @@ def parse_completions(
     request = origin.validate(CompletionBody, body, "prompt")
     voice = origin.voice
     ignored = review(voice, request, config.strict_parameters)
-    adapter = origin.adapter(request)
+    origin.check_model(request)
     frame = origin.frame(bool(request.stream))
     usage = stream_options(voice, request)
     prompts = _prompts(request)
@@ -77,7 +77,7 @@ def parse_completions(
         if frame is None
         else partial(CompletionStream, answer, frame),
         truncate_prompt_tokens=request.truncate_prompt_tokens,
-        adapter=adapter,
+        adapter=origin.adapter(request),
         ignored=ignored,
         add_special_tokens=request.add_special_tokens is not False,
     )

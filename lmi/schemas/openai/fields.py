@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field, StrictBool
 
-from lmi.core import BadPayload
 from lmi.schemas.errors import Voice, bad_payload
 from lmi.schemas.fields import CONFIG, MAX_NEW_TOKENS, Count, Text
 from lmi.schemas.sampling_fields import SamplingFields
@@ -142,11 +141,7 @@ def stream_options(voice: Voice, body: OpenAIFields) -> bool:
     if body.stream_options is None:
         return False
     if not body.stream:
-        raise _without_stream(voice)
+        raise bad_payload(
+            voice, "stream_options: expected stream to be true with it.", "stream_options"
+        )
     return bool(body.stream_options.include_usage)
-
-
-def _without_stream(voice: Voice) -> BadPayload:
-    return bad_payload(
-        voice, "stream_options: expected stream to be true with it.", "stream_options"
-    )

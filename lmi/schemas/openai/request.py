@@ -78,20 +78,17 @@ class Origin:
         """What follows a whole answer."""
         return "\n" if self.voice == "async" else ""
 
-    def adapter(self, body: OpenAIFields) -> str | None:
-        """The adapter that is asked for; UnknownModel where OpenAI's route names no model."""
-        serving = self.serving
-        found = adapter_of(self.voice, self.headers, serving, body.adapters, body.model)
-        named = body.model
-        if (
-            self.route is not Route.INVOCATIONS
-            and named is not None
-            and named != serving.model
-            and named not in serving.names
-            and named not in serving.adapters
-        ):
+    def check_model(self, body: OpenAIFields) -> None:
+        """Raise UnknownModel where OpenAI's route names neither the model nor an adapter."""
+        named, serving = body.model, self.serving
+        if self.route is Route.INVOCATIONS or named is None or named == serving.model:
+            return
+        if named not in serving.names and named not in serving.adapters:
             raise UnknownModel(f"The model {named!r} does not exist.", field="model")
-        return found
+
+    def adapter(self, body: OpenAIFields) -> str | None:
+        """The adapter that is asked for."""
+        return adapter_of(self.voice, self.headers, self.serving, body.adapters, body.model)
 
     def model(self, body: OpenAIFields) -> str:
         """The model's name as the answer shows it."""

@@ -326,9 +326,14 @@ async def test_the_openapi_document_names_every_path_and_parameter() -> None:
             "/ping",
             "/predictions/{model}",
             "/metrics",
+            "/v1/chat/completions",
+            "/v1/completions",
+            "/models/{model}/adapters",
         }
         parameters = document["components"]["schemas"]["LmiParameters"]["properties"]
         assert "max_new_tokens" in parameters
+        chat = document["components"]["schemas"]["ChatBody"]["properties"]
+        assert {"messages", "temperature", "response_format"} <= chat.keys()
         page = (await served.client.get("/docs")).text
         assert "openapi.json" in page
         assert "//" not in page.replace("<!doctype html>", "")
