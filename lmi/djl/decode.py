@@ -20,6 +20,15 @@ _I32: Final = Struct(">i").unpack_from
 _SNIFFED: Final = 4
 _LIMITS: Final = Limits()
 
+# The items of a rolling batch's requests that go on, and how Java writes them.
+_CONTINUING: Final = tuple([(f"batch_{place:03}.data", b"") for place in range(1000)])
+_WRITTEN: Final = {
+    width: b"".join(
+        [len(key).to_bytes(width, "big") + key.encode() + bytes(4) for key, _ in _CONTINUING]
+    )
+    for width in Width
+}
+
 
 class Decoder:
     """Turns bytes into messages. The width of strings is told by the first message."""
@@ -55,7 +64,7 @@ class Decoder:
         buffer, limits = self._buffer, self._limits
         self.width = width = _width(buffer)
         length_of = _I16 if width is Width.SHORT else _I32
-        continuing = _continuing(width)
+        continuing = _WRITTEN[width]
         item_size = len(continuing) // len(_CONTINUING)
         while True:
             place = 2
@@ -136,16 +145,6 @@ def _width(buffer: bytearray) -> Width:
     if count < 1:
         raise ProtocolError("the first message has no properties, expected at least `handler`")
     return Width.LONG if _I16(buffer, 2) == (0,) else Width.SHORT
-
-
-# The items of a rolling batch's requests that go on, and how Java writes them.
-_CONTINUING: Final = tuple([(f"batch_{place:03}.data", b"") for place in range(1000)])
-
-
-def _continuing(width: Width) -> bytes:
-    return b"".join(
-        [len(key).to_bytes(width, "big") + key.encode() + b"\0\0\0\0" for key, _ in _CONTINUING]
-    )
 
 
 def _text(data: bytearray) -> str:

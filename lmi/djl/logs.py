@@ -63,7 +63,7 @@ class Metrics:
         return lines
 
     def _line(self, name: str, value: float, stamp: int, kind: str) -> str:
-        return f"[METRICS]{name}:{value:g}|#Model:{self._model}|{stamp}|{kind}"
+        return f"[METRICS]{name}:{value:.15g}|#Model:{self._model}|{stamp}|{kind}"
 
     @staticmethod
     def _counters(measures: Measures) -> dict[str, float]:

@@ -26,6 +26,10 @@ def refuse(condition: object, what: str) -> None:
         raise JavaWouldBreak(what)
 
 
+def one_line(value: str) -> bool:
+    return not any(ord(char) < 32 or ord(char) == 127 for char in value)
+
+
 def text(value: str | None, width: Width) -> bytes:
     if value is None:
         return b"\xff" * width
@@ -137,11 +141,11 @@ class ReplyReader:
         code = cursor.i16()
         refuse(not 100 <= code <= 599, f"code {code}")
         message = cursor.text()
-        refuse(not message or not message.isprintable(), f"the message {message!r}")
+        refuse(not one_line(message), f"the message {message!r}")
         properties = {}
         for _ in range(cursor.i16()):
             key, value = cursor.text(), cursor.text()
-            refuse("\r" in value or "\n" in value, f"the header {key}={value!r}")
+            refuse(not one_line(value), f"the header {key}={value!r}")
             refuse(not key, "a header without a name")
             properties[key] = value
         count = cursor.i16()
@@ -192,7 +196,7 @@ class JavaRequest:
         if "code" in found:
             refuse(not found["code"].isdecimal(), f"code={found['code']!r}")
             error = found.get("error", "")
-            refuse(not error.isprintable(), f"error={error!r} becomes a reason phrase")
+            refuse(not one_line(error), f"error={error!r} becomes a reason phrase")
             refuse(self.chunks, "a status after the first byte")
             self.status, self.error = int(found["code"]), error
             self.complete = True
