@@ -82,7 +82,7 @@ class InputFormatter:
             decodes = annotated != "Input"
         else:
             decodes = _first_name(function) == "decoded_payload" or form == "async"
-        offered: dict[str, Any] = {"tokenizer": tokenizer}
+        offered: dict[str, Any] = {"tokenizer": tokenizer if tokenizer.there else None}
         if not decodes:
             offered |= {
                 "configs": dict(properties),
@@ -94,7 +94,7 @@ class InputFormatter:
                 "is_mistral_tokenizer": False,
                 "is_rolling_batch": True,
             }
-        if uses(function, "tokenizer"):
+        if tokenizer.there and uses(function, "tokenizer"):
             tokenizer.load()
         check_takes(
             function,

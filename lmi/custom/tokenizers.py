@@ -21,6 +21,11 @@ class LazyTokenizer:
         self._trust_remote_code = trust_remote_code
         self._loaded: Any = None
 
+    @property
+    def there(self) -> bool:
+        """Whether there is a model that may have one."""
+        return self._folder is not None
+
     def load(self) -> Any:
         """The tokenizer itself."""
         if self._loaded is None:
