@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from lmi.config import Front, Resolution, resolve
+from lmi.config import ConfigErrors, Front, Resolution, resolve
 from lmi.config.properties import parse
+from lmi.core import ConfigError
 from lmi.launch.djl.environment import environment
 from lmi.launch.djl.installed import JavaServer
 from lmi.launch.djl.properties import (
@@ -225,3 +226,23 @@ def test_a_staging_folder_is_whole(tmp_path: Path) -> None:
 )
 def test_the_asynchronous_mode_came_with_a_release(version: str, has: bool) -> None:
     assert JavaServer(Path("x"), version).has_async_mode is has
+
+
+def test_a_staging_folder_does_not_get_round_secure_mode(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(HANDLER)
+    found = _resolution(tmp_path, "")
+    staged = Staged(found.properties(), found.spec.folder)
+    assert staged.resolve({}, runnable()).spec == found.spec
+    environ = {
+        "SAGEMAKER_SECURE_MODE": "true",
+        "SAGEMAKER_SECURITY_CONTROLS": "DISALLOW_CUSTOM_INFERENCE_SCRIPTS",
+    }
+    with pytest.raises(ConfigErrors, match="secure mode forbids it"):
+        staged.resolve(environ, runnable())
+
+
+def test_a_staging_file_of_another_form_is_an_error_with_its_name(tmp_path: Path) -> None:
+    assert Staged.read(tmp_path) is None
+    (tmp_path / "lmi.json").write_text('{"settings": 1}')
+    with pytest.raises(ConfigError, match=r"lmi\.json .*expected what `lmi serve` writes"):
+        Staged.read(tmp_path)

@@ -124,3 +124,7 @@ def test_engines_with_one_device_refuse_a_degree() -> None:
     options = {"engine": "echo", "option.tensor_parallel_degree": "2"}
     with pytest.raises(ConfigError, match="expected 1"):
         preflight(resolution_of(**options))
+
+
+def test_a_session_has_the_models_name() -> None:
+    assert session_config(spec_of(**{"option.model_id": "org/my-model"})).model == "org_my_model"
