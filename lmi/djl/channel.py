@@ -19,8 +19,10 @@ log = logging.getLogger("lmi.djl")
 
 _HIGH_WATER: Final = 1024 * 1024  # bytes that wait for Java before streams hold theirs back
 _INT: Final = Struct("i").unpack
-_GLANCE: Final = 0.0002  # seconds between looks at what Java has not read
-_GLANCES: Final = 1.0  # seconds of looking; a reader that is slower gets the stream's end anyway
+# Seconds between looks at what Java has not read: the first, and the longest.
+_GLANCE: Final = 0.0002
+_LONG_GLANCE: Final = 0.01
+_GLANCES: Final = 10.0  # seconds of looking; a reader that is slower gets the stream's end anyway
 
 
 class Channel(asyncio.Protocol):
@@ -60,11 +62,13 @@ class Channel(asyncio.Protocol):
             return
         sock = transport.get_extra_info("socket")
         deadline = time.monotonic() + _GLANCES
+        pause = _GLANCE
         await asyncio.sleep(0)  # the loop writes at the end of a turn
         while not transport.is_closing() and time.monotonic() < deadline:
             if not transport.get_write_buffer_size() and not _unread(sock):
                 return
-            await asyncio.sleep(_GLANCE)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONG_GLANCE)
 
     def close(self) -> None:
         """Close when what was written has been sent."""

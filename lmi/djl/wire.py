@@ -9,7 +9,7 @@ bytes up to 0.26 and of four since 0.27 (`Width`); everything else is the same i
     stream    a reply whose last n is -1, then frames: flag 1, i32 length, bytes;  00 00000000
     map       i16 n, n x (str, str): the payload of an item in rolling batch and in async mode
 
-What hangs or kills Java when it is broken (each rule has a test of this name):
+What hangs or kills Java when it is broken (tests/unit/djl/test_rules.py has each by its number):
 
 1. A stream ends with exactly `00 00000000`, alone in its write, when Java has read all before it:
    its decoder leaves the stream's state before the frame is complete.

@@ -61,6 +61,7 @@ class FakeJava(asyncio.Protocol):
         self.width = width
         self.gone = asyncio.Event()
         self.rolling = RollingSide(self)
+        self.rolls = False
         self.asked: dict[str, JavaRequest] = {}
         self.reads = 0
         self._reader = ReplyReader(width, limit)
@@ -153,6 +154,7 @@ class FakeJava(asyncio.Protocol):
     # What the model server does
 
     async def initialise(self, properties: Mapping[str, str] | None = None) -> Reply:
+        self.rolls = "rolling_batch" in (properties or {})
         self.send({"handler": "handle", **(properties or {})})
         return await self.reply()
 
