@@ -21,6 +21,14 @@ def echoed(answer: Answer, prompt: tuple[Token, ...], position: int) -> str:
     return "".join([token.text for token in prompt]) if given is None else given
 
 
+def _start(before: str, prompt: tuple[Token, ...]) -> int:
+    """Where a prompt's first token begins, so that its last one ends where the answer begins.
+
+    Not at 0 where the tokenizer has added tokens, or a space: their texts are not in the prompt's.
+    """
+    return len(before) - sum([len(token.text) for token in prompt]) if prompt else 0
+
+
 class CompletionWhole(Whole):
     """One text for each choice of each prompt."""
 
@@ -31,12 +39,14 @@ class CompletionWhole(Whole):
 
     def _choice(self, choice: Choice, transcript: Transcript, position: int) -> dict[str, object]:
         answer = self._answer
+        before = echoed(answer, transcript.prompt, position)
         shown = None
         if answer.logprobs is not None:
-            tokens = [*(transcript.prompt if answer.echo else ()), *choice.tokens]
-            shown = completion_object(tokens, answer.logprobs, 0)
+            prompt = transcript.prompt if answer.echo else ()
+            start = _start(before, prompt)
+            shown = completion_object([*prompt, *choice.tokens], answer.logprobs, start)
         return {
-            "text": echoed(answer, transcript.prompt, position) + choice.text,
+            "text": before + choice.text,
             "logprobs": shown,
             "finish_reason": word(choice.finish),
         }
@@ -63,13 +73,14 @@ class CompletionStream(Stream):
 
     def _opening(self, delta: Delta, index: int, position: int) -> str:
         before = echoed(self._answer, delta.prompt, position)
-        return self._chunk(before, delta.prompt, index) if before else ""
+        self._offsets[index] = _start(before, delta.prompt)
+        return self._chunk(before, delta.prompt, index, len(before)) if before else ""
 
     def _piece(self, delta: Delta, index: int) -> str:
         said = delta.text
         if not said and (self._answer.logprobs is None or not delta.tokens):
             return ""
-        return self._chunk(said, delta.tokens, index)
+        return self._chunk(said, delta.tokens, index, self._offsets[index] + len(said))
 
     def _closing(self, finish: Finish, index: int) -> str:
         return (
@@ -77,13 +88,13 @@ class CompletionStream(Stream):
             f'"finish_reason":"{word(finish)}"{self._tail}'
         )
 
-    def _chunk(self, said: str, tokens: tuple[Token, ...], index: int) -> str:
+    def _chunk(self, said: str, tokens: tuple[Token, ...], index: int, end: int) -> str:
+        """A chunk with some text. end: of it, in characters of the choice's whole text."""
         shown = "null"
         most = self._answer.logprobs
         if most is not None:
-            offset = self._offsets[index]
-            shown = orjson.dumps(completion_object(tokens, most, offset)).decode()
-            self._offsets[index] += len(said)
+            shown = orjson.dumps(completion_object(tokens, most, self._offsets[index])).decode()
+            self._offsets[index] = end
         return (
             f'{self._head}{{"index":{index},"text":{text(said)},'
             f'"logprobs":{shown},"finish_reason":null{self._tail}'

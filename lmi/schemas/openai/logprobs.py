@@ -46,7 +46,10 @@ def _top(token: TopToken) -> dict[str, object]:
 
 
 def completion_object(tokens: Iterable[Token], most: int, offset: int) -> dict[str, list[object]]:
-    """The object `logprobs`. offset: where the first token's text begins, in characters."""
+    """The object `logprobs`. offset: where the first token's text begins, in characters.
+
+    Below zero it begins before the text that is shown: in what the tokenizer has added.
+    """
     found: dict[str, list[object]] = {
         "text_offset": [],
         "token_logprobs": [],
@@ -54,7 +57,7 @@ def completion_object(tokens: Iterable[Token], most: int, offset: int) -> dict[s
         "top_logprobs": [],
     }
     for token in tokens:
-        found["text_offset"].append(offset)
+        found["text_offset"].append(max(0, offset))
         found["token_logprobs"].append(logprob(token.logprob))
         found["tokens"].append(spelling(token))
         found["top_logprobs"].append(_likeliest(token, most))

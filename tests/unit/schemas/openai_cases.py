@@ -43,9 +43,11 @@ ORIGINS: dict[str, SchemaConfig] = {
     "jsonlines": SchemaConfig(output_formatter="jsonlines_chat"),
 }
 
+# With what a tokenizer adds: a token, and a space.
 PROMPT = (
-    Token(1, "Say "),
-    Token(21, '"ü"', -7.25, (TopToken(21, '"ü"', -7.25), TopToken(9, "x", -8.0))),
+    Token(1, "<s>", special=True),
+    Token(20, " Say ", -7.25, (TopToken(20, " Say ", -7.25), TopToken(9, "x", -8.0))),
+    Token(21, "ü", -0.5, (TopToken(21, "ü", -0.5),)),
 )
 
 
@@ -128,7 +130,11 @@ CASES = (
                 (("prompt", ["one", "two"]), ("n", 2)),
             ),
             ("echo", _of(script(TOKENS)), (("echo", True),)),
-            ("echo-ids", _of(script(TOKENS, prompt=PROMPT)), (("echo", True), ("prompt", [1, 21]))),
+            (
+                "echo-ids",
+                _of(script(TOKENS, prompt=PROMPT)),
+                (("echo", True), ("prompt", [1, 20, 21])),
+            ),
             (
                 "echo-logprobs",
                 _of(script(TOKENS, prompt=PROMPT)),

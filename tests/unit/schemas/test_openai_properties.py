@@ -50,7 +50,7 @@ def body(chat: bool, n: int, logprobs: bool, **more: object) -> bytes:
         fields |= {"messages": [{"role": "user", "content": "x"}], "logprobs": logprobs}
         fields |= {"top_logprobs": 2} if logprobs else {}
     else:
-        fields |= {"prompt": "x", "logprobs": 2 if logprobs else None}
+        fields = {"prompt": "x", "logprobs": 2 if logprobs else None, **fields}
     return json.dumps(fields).encode()
 
 
@@ -133,6 +133,25 @@ def test_text_offsets_point_into_the_text(choice: tuple[list[Token], Finish]) ->
     whole = json.loads(run(False, body(False, 1, True), deltas_of([choice], 0)))["choices"][0]
     for token, offset in zip(tokens, whole["logprobs"]["text_offset"], strict=True):
         assert whole["text"][offset : offset + len(token.text)] == token.text
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@FAST
+@given(choice=CHOICE, added=st.sampled_from(["", "<s>", "<s> "]))
+def test_text_offsets_count_from_the_prompt_that_was_given(
+    stream: bool, choice: tuple[list[Token], Finish], added: str
+) -> None:
+    prompt = (Token(1, added, special=True), Token(2, "Say ", -1.0), Token(3, "ü", -1.0))
+    deltas = deltas_of([choice], 1)
+    deltas[0] = deltas[0]._replace(prompt=prompt)
+    data = run(False, body(False, 1, True, prompt="Say ü", echo=True, stream=stream), deltas)
+    found = joined(events(data), False) if stream else listed(json.loads(data), False)
+    text, logprobs = found[0]["text"], found[0]["logprobs"]
+    assert text.startswith("Say ü")
+    tokens = [*prompt[1:], *choice[0]]
+    for token, offset in zip(tokens, logprobs["text_offset"][1:], strict=True):
+        assert text[offset : offset + len(token.text)] == token.text
+    assert logprobs["text_offset"][0] == 0
 
 
 @pytest.mark.parametrize("chat", [True, False])
