@@ -393,6 +393,23 @@ def test_a_worker_that_ends_itself_says_so_with_its_last_words(tmp_path: Path) -
     assert "exit code 7; its last words: about to leave" in str(answer.error)
 
 
+def test_what_a_worker_said_before_its_end_counts(tmp_path: Path) -> None:
+    text = """
+        import os
+        from djl_python import Output
+        def handle(inputs):
+            if inputs.is_empty():
+                return None
+            return Output().add(b"x" * 3_000_000).finalize(os._exit, 0)
+    """
+    with served(tmp_path, text) as calls:
+        for lives in range(1, 4):
+            answer = calls.ask()
+            assert (len(answer.body), answer.error) == (3_000_000, None)
+            # Not before: a call that is given to a worker on its way out is lost with it.
+            until(lambda lives=lives: calls.function.stats().restarts == lives)
+
+
 def test_a_death_is_noticed_though_a_child_keeps_the_socket_open(tmp_path: Path) -> None:
     text = """
         import os, time
@@ -450,6 +467,7 @@ def test_a_hung_async_call_harms_no_other(tmp_path: Path) -> None:
         assert calls.ask(b"next").body == b"fine"
         assert pool_of(calls).pids == pids
         until(lambda: calls.function.stats().running == 0)
+        assert not pool_of(calls)._left
 
 
 def test_a_stream_that_goes_on_slowly_is_not_hung(tmp_path: Path) -> None:
@@ -541,6 +559,7 @@ def test_a_cancelled_stream_closes_its_generator(tmp_path: Path, kind: str) -> N
         calls.wait(number)
         until((tmp_path / "closed").exists)
         assert calls.function.stats().running == 0
+        assert not pool_of(calls)._left  # nothing is remembered of a call that is over
 
 
 @pytest.mark.parametrize("kind", ["def", "async def"])

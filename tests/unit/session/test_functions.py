@@ -175,6 +175,17 @@ async def test_draining_lets_calls_finish_and_ends_those_that_do_not() -> None:
         assert isinstance(slow.error, Unavailable)
 
 
+async def test_draining_ends_with_the_last_call() -> None:
+    async with started() as (session, function):
+        _, sink = accept(session)
+        async with asyncio.timeout(20):
+            draining = asyncio.ensure_future(session.drain(3600))
+            await until(lambda: session.health().state is State.DRAINING)
+            function.answer(function.last)
+            await draining
+        assert sink.data == b"ok"
+
+
 async def test_a_function_that_cannot_be_loaded_is_a_failure_with_its_reason() -> None:
     def load(progress: Progress) -> ScriptedFunction:
         progress("loading the handler", 0, 1)

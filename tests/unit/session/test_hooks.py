@@ -13,6 +13,7 @@ import pytest
 
 from lmi.core import Call, ConfigError, Delta, EngineError, Finish, ModelError, RequestError, Usage
 from lmi.custom import HooksSpec, load_hooks
+from lmi.custom.loading import load_module
 from lmi.schemas import SchemaConfig
 from lmi.session import Accepted, Loaded, Progress, Session, SessionConfig
 from tests.support.functions import write_model
@@ -172,6 +173,7 @@ async def test_an_output_formatter_is_called_for_each_token_streamed_or_not(
     async with hooked(tmp_path, FOR_OUTPUT) as served:
         body: dict[str, Any] = {"inputs": "x", "parameters": {"max_new_tokens": 9}}
         whole = await served.ask(body, per_delta)
+        assert served.engine.submitted[-1].sampling.logprobs == 0
         streamed = await served.ask({**body, "stream": True}, per_delta)
         assert len(whole.writes) == 1
     assert whole.data == streamed.data
@@ -244,9 +246,10 @@ async def test_several_choices_are_formatted_once_at_their_end(tmp_path: Path) -
     assert json.loads(sink.data) == [1, True, {"0": ["c0"], "1": ["c1"]}]
 
 
+@pytest.mark.parametrize("per_delta", [1, 3])
 @pytest.mark.parametrize("stream", [False, True])
 async def test_an_output_formatter_that_raises_fails_its_own_request(
-    tmp_path: Path, stream: bool, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, stream: bool, per_delta: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = """
         from djl_python.output_formatter import RequestOutput, output_formatter
@@ -258,7 +261,7 @@ async def test_an_output_formatter_that_raises_fails_its_own_request(
             return token.text
     """
     async with hooked(tmp_path, text) as served:
-        sink = await served.ask({"inputs": "x", "stream": stream})
+        sink = await served.ask({"inputs": "x", "stream": stream}, per_delta)
         if stream:
             assert sink.data == b'one{"code":424,"error":"Custom formatter failed: no two"}\n'
         else:
@@ -406,12 +409,13 @@ async def test_a_client_that_leaves_cancels_a_handle_and_then_the_generation(
 ) -> None:
     text = """
         import asyncio
+        ended = []
         async def handle(inputs):
             if not inputs.is_empty() and "slow" in inputs.get_as_json():
                 try:
                     await asyncio.Event().wait()
                 finally:
-                    print("cancelled")
+                    ended.append("slow")
     """
     async with hooked(tmp_path, text) as served:
         slow, sink = served.accept({"slow": 1})
@@ -422,6 +426,8 @@ async def test_a_client_that_leaves_cancels_a_handle_and_then_the_generation(
         passed.cancel()
         assert not slow.open
         assert not passed.open
+        ended = load_module(tmp_path, "model.py").ended
+        await until(lambda: ended == ["slow"])
         assert served.engine.cancelled == [served.engine.submitted[-1].id]
         await until(lambda: served.session.held == 0)
         assert not sink.ends
