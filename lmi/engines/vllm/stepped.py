@@ -207,7 +207,12 @@ class _Parser(FlexibleArgumentParser):  # type: ignore[misc]
 
 def engine_arguments(words: Sequence[str]) -> EngineArgs:
     """vLLM's arguments out of the words of its command line. Raises ConfigError."""
-    return EngineArgs.from_cli_args(parser().parse_args(list(words)))
+    found, unknown = parser().parse_known_args(list(words))
+    if unknown:
+        name = unknown[0].lstrip("-").partition("=")[0].replace("-", "_")
+        want = "this release has no word for it on its command line"
+        raise ConfigError(f"option.{name}", None, "the configuration", want)
+    return EngineArgs.from_cli_args(found)
 
 
 def parser() -> FlexibleArgumentParser:
