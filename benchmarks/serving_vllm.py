@@ -8,7 +8,6 @@ whose turn it is not are stopped. --json adds to the figures that the file holds
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import shlex
 import sys
@@ -18,33 +17,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from rich.console import Console
 
 from benchmarks.figures import machine
-from benchmarks.random_llama import SIZES, prompts, write_model
-from benchmarks.serving import Served, free_port, load, real_time, served
-from benchmarks.vllm_java import java
-from benchmarks.vllm_offline import offline
-from benchmarks.vllm_rounds import MODES, STREAMED, WHOLE, Round, Rounds
-from benchmarks.vllm_subjects import (
-    HTTP,
-    LMI_INVOCATIONS,
-    LMI_SERVE,
-    OFFLINE,
-    SUBJECTS,
-    VARIABLES,
-    VLLM_SERVE,
-    our_server,
-    vllm_serve,
-)
+from benchmarks.random_llama import SIZES, write_model
+from benchmarks.serving import real_time
+from benchmarks.vllm_loaded import BROKEN, PROMPT_TOKENS, Loaded, Runner
+from benchmarks.vllm_rounds import MODES, WHOLE, Round, Rounds
+from benchmarks.vllm_subjects import HTTP, OFFLINE, SUBJECTS
 from benchmarks.vllm_tables import grids
 
 COLUMNS: Final = 200
-PROMPT_TOKENS: Final = 64
 OUTPUT_TOKENS: Final = 64
-DIFFERENT_PROMPTS: Final = 256
 # Requests of a round, by model and clients: some 5 s each on two cores where the layers set the
 # pace, twice that where the model does.
 REQUESTS: Final = {
@@ -82,104 +68,92 @@ class Plan:
                     yield repeat, concurrency, mode, subject
 
 
-class Runner(Protocol):
-    """A loaded subject, which takes its turns."""
-
-    def run(self, mode: str, concurrency: int, requests: int, tokens: int) -> dict[str, Any]:
-        """The figures of one turn."""
+class WrongAnswers(RuntimeError):
+    """A turn had answers that are errors, or of another length."""
 
 
 @dataclass(frozen=True, slots=True)
-class Http:
-    """A server's model, asked in one dialect. prompts: a file of them."""
+class Cell:
+    """What a turn measures."""
 
-    server: Served
-    dialect: str
-    prompts: Path
+    subject: str
+    mode: str
+    concurrency: int
 
-    def run(self, mode: str, concurrency: int, requests: int, tokens: int) -> dict[str, Any]:
-        self.server.resume()
-        figures = load(
-            self.server,
-            *("--dialect", self.dialect, "--prompts", str(self.prompts)),
-            *("--out", str(tokens), "--concurrency", str(concurrency)),
-            *("--requests", str(requests)),
-            *([] if mode == STREAMED else ["--whole"]),
+
+@dataclass(slots=True)
+class Measurement:
+    """Takes the turns of one model. number: of this run. save: called after each turn."""
+
+    plan: Plan
+    rounds: Rounds
+    number: int
+    say: Callable[[str], None]
+    save: Callable[[], None]
+
+    def run(self, folder: Path) -> None:
+        """Add the rounds of all subjects that can be loaded; the facts say which can't."""
+        plan = self.plan
+        with ExitStack() as running:
+            loaded = Loaded(folder, plan.dtype, running)
+            runners: dict[str, Runner] = {}
+            for subject in plan.subjects:
+                self.say(f"{plan.model}: loading {subject}")
+                try:
+                    runners[subject] = loaded.load(subject)
+                    self._warm_up(runners[subject])
+                except BROKEN as error:
+                    self._without(runners, subject, error)
+            for repeat, concurrency, mode, subject in plan.turns(self.number):
+                if subject not in runners:
+                    continue
+                try:
+                    self._turn(runners[subject], Cell(subject, mode, concurrency), repeat)
+                except BROKEN as error:
+                    self._without(runners, subject, error)
+
+    def _warm_up(self, runner: Runner) -> None:
+        """A batch of each size: nobody is measured while it touches its memory first."""
+        for concurrency in self.plan.requests:
+            for mode in self.plan.modes:
+                runner.run(mode, concurrency, concurrency, WARM_UP_TOKENS)
+
+    def _turn(self, runner: Runner, cell: Cell, repeat: int) -> None:
+        requests = self.plan.requests[cell.concurrency]
+        figures = runner.run(cell.mode, cell.concurrency, requests, OUTPUT_TOKENS)
+        if figures["errors"]:
+            raise WrongAnswers(f"{cell}: {figures['errors']}")
+        self.say(
+            f"{self.plan.model} repeat {repeat + 1} of {self.plan.repeats}: "
+            f"{cell.concurrency} clients, {cell.mode}, {cell.subject}: "
+            f"{figures['tokens_per_s']:,.0f} tokens/s"
         )
-        self.server.pause()
-        return figures
-
-
-class Loaded:
-    """The subjects of one model, each in processes of its own."""
-
-    def __init__(self, plan: Plan, folder: Path, running: ExitStack) -> None:
-        """running: holds what is started."""
-        self._plan = plan
-        self._folder = folder
-        self._running = running
-        self._prompts = prompts(folder, DIFFERENT_PROMPTS, PROMPT_TOKENS)
-        self._home = Path(running.enter_context(tempfile.TemporaryDirectory()))
-        self._file = self._home / "prompts.json"
-        self._file.write_text(json.dumps(self._prompts))
-        self._servers: dict[str, Served] = {}
-
-    def load(self, subject: str) -> Runner:
-        """Start a subject. Raises what its start raises."""
-        folder, dtype = self._folder, self._plan.dtype
-        if subject == OFFLINE:
-            return self._running.enter_context(offline(folder, dtype, self._prompts))
-        if subject == VLLM_SERVE:
-            port = free_port()
-            return self._http(VLLM_SERVE, "completions", vllm_serve(folder, dtype, port), port)
-        if subject in (LMI_SERVE, LMI_INVOCATIONS):
-            dialect = "completions" if subject == LMI_SERVE else "lmi"
-            if LMI_SERVE in self._servers:  # one server answers both
-                return Http(self._servers[LMI_SERVE], dialect, self._file)
-            port = free_port()
-            return self._http(LMI_SERVE, dialect, our_server(folder, dtype, port, self._home), port)
-        return self._running.enter_context(java(subject, folder, dtype, self._prompts))
-
-    def _http(self, name: str, dialect: str, command: list[str], port: int) -> Http:
-        server = self._running.enter_context(served(command, port, VARIABLES))
-        server.pause()
-        self._servers[name] = server
-        return Http(server, dialect, self._file)
-
-
-def measure(
-    plan: Plan, folder: Path, rounds: Rounds, number: int, save: Callable[[], None]
-) -> None:
-    """Add the rounds of one model. number: of this run."""
-    say = Console(stderr=True, highlight=False).print
-    with ExitStack() as running:
-        loaded = Loaded(plan, folder, running)
-        runners: dict[str, Runner] = {}
-        for subject in plan.subjects:
-            say(f"{plan.model}: loading {subject}")
-            runners[subject] = loaded.load(subject)
-            # A batch of each size: nobody is measured while it touches its memory first.
-            for concurrency in plan.requests:
-                for mode in plan.modes:
-                    runners[subject].run(mode, concurrency, concurrency, WARM_UP_TOKENS)
-        for repeat, concurrency, mode, subject in plan.turns(number):
-            requests = plan.requests[concurrency]
-            figures = runners[subject].run(mode, concurrency, requests, OUTPUT_TOKENS)
-            if figures["errors"]:
-                raise RuntimeError(f"{subject}, {mode}, {concurrency} clients: {figures['errors']}")
-            say(
-                f"{plan.model} repeat {repeat + 1} of {plan.repeats}: {concurrency} clients, "
-                f"{mode}, {subject}: {figures['tokens_per_s']:,.0f} tokens/s"
+        self.rounds.rounds.append(
+            Round(
+                self.plan.model,
+                cell.subject,
+                cell.mode,
+                cell.concurrency,
+                self.number,
+                repeat,
+                figures,
             )
-            rounds.rounds.append(
-                Round(plan.model, subject, mode, concurrency, number, repeat, figures)
-            )
-            save()
+        )
+        self.save()
+
+    def _without(self, runners: dict[str, Runner], subject: str, error: BaseException) -> None:
+        """Go on without a subject. The file keeps what kind of error it was: its text may hold this
+        machine's paths."""
+        runners.pop(subject, None)
+        self.say(f"{self.plan.model}: without {subject} from here on: {error!r}")
+        facts = self.rounds.facts[-1]
+        facts[f"without {subject}"] = f"{self.plan.model}: {type(error).__name__}"
 
 
 def main() -> int:
     given = arguments()
     rounds = Rounds.read(given.json)
+    say = Console(stderr=True, highlight=False).print
     rounds.facts.append(
         {
             "command": shlex.join(["python", "-m", "benchmarks.serving_vllm", *_shown_arguments()]),
@@ -201,7 +175,8 @@ def main() -> int:
             if not (folder / "config.json").exists():
                 folder.mkdir(parents=True, exist_ok=True)
                 write_model(folder, size=SIZES[model])
-            measure(_plan(given, model), folder, rounds, len(rounds.facts), save)
+            plan = _plan(given, model)
+            Measurement(plan, rounds, len(rounds.facts), say, save).run(folder)
     for grid in grids(rounds):
         Console(width=COLUMNS).print(grid.rich())
     return 0

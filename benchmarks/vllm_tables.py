@@ -73,7 +73,7 @@ def _row(rounds: Rounds, drawn: Grid, cell: tuple[str, str, str, int]) -> None:
     served = [] if subject == VLLM_SERVE else rounds.of(model, VLLM_SERVE, mode, concurrency)
     stock = rounds.of(model, STOCK.get(subject, ""), mode, concurrency)
     bare = [] if subject == OFFLINE else rounds.of(model, OFFLINE, WHOLE, concurrency)
-    streams = [each for each in own if mode == STREAMED]
+    streams = own if mode == STREAMED else []
     gaps = [each.figures["gap_ms"] for each in streams if each.figures["gap_ms"]]
     drawn.row(
         str(concurrency),
@@ -103,7 +103,8 @@ def _rate(figures: dict[str, Any]) -> float:
 
 
 def _first(figures: dict[str, Any]) -> float:
-    return float(figures["first_ms"]["p50"])
+    """Milliseconds; 0 for a whole answer, which has no first token."""
+    return float(figures["first_ms"].get("p50", 0.0))
 
 
 def _cpu(figures: dict[str, Any], part: str) -> float:

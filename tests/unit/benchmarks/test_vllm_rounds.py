@@ -71,3 +71,13 @@ def test_the_table_has_each_ratio_in_its_column(subject: str) -> None:
     assert rows[subject][6] == ("0.50" if ours else "0.25")
     assert rows[subject][9] == ("0.50" if ours else "")
     assert rows[OFFLINE][6] == ""
+
+
+def test_whole_answers_without_a_first_token_have_their_row() -> None:
+    given = [turn(subject, 50, mode=WHOLE) for subject in (VLLM_SERVE, LMI_SERVE)]
+    for each in given:
+        each.figures.update(first_ms={}, gap_ms={})
+    (drawn,) = grids(Rounds([], given))
+    rows = {row[2]: row for section in drawn.sections for row in section}
+    assert rows[LMI_SERVE][4] == "1.00"
+    assert rows[LMI_SERVE][7:13] == ("",) * 6
