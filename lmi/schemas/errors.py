@@ -95,6 +95,7 @@ _WANT: dict[str, str] = {
     "list_type": "a list",
     "model_attributes_type": "an object",
     "model_type": "an object",
+    "string_pattern_mismatch": "a token id, as a text of digits",
     "string_type": "a text",
     "string_unicode": "valid Unicode",
 }

@@ -12,6 +12,8 @@ from lmi.server.config import ServerConfig
 from lmi.server.errors import Failure, failure_headers
 from lmi.session import Adapters, LoraNotEnabled, Served
 
+_MAX_NAME = 200  # characters of an unknown model's name that are shown
+
 _ROUTES = {
     "/v1/chat/completions": Route.CHAT,
     "/v1/completions": Route.COMPLETIONS,
@@ -53,7 +55,7 @@ def session_named(sessions: Mapping[str, Served], body: bytes) -> Served:
     raise UnknownModel(
         "The field 'model' is needed: several models stand here."
         if not name
-        else f"The model {name!r} does not exist.",
+        else f"The model {name[:_MAX_NAME]!r} does not exist.",
         field="model",
     )
 
@@ -102,7 +104,7 @@ def model_card(sessions: Mapping[str, Served], created: int, name: str) -> dict[
             return _card(name, session, created, None)
         if name in adapters_of(session):
             return _card(name, session, created, session_name)
-    raise UnknownModel(f"The model {name!r} does not exist.", field="model")
+    raise UnknownModel(f"The model {name[:_MAX_NAME]!r} does not exist.", field="model")
 
 
 def _card(name: str, session: Served, created: int, parent: str | None) -> dict[str, object]:

@@ -25,6 +25,8 @@ FORMATTERS: dict[str, Frame | None] = {
     "sse_chat": EVENTS,
 }
 
+_MAX_NAME = 200  # characters of an unknown model's name that are shown
+
 GREATEST = 2**31 - 1  # tokens: as many as the context has room for
 
 # Whatever else a client says it sends is tried as JSON.
@@ -84,7 +86,7 @@ class Origin:
         if self.route is Route.INVOCATIONS or named is None or named == serving.model:
             return
         if named not in serving.names and named not in serving.adapters:
-            raise UnknownModel(f"The model {named!r} does not exist.", field="model")
+            raise UnknownModel(f"The model {named[:_MAX_NAME]!r} does not exist.", field="model")
 
     def adapter(self, body: OpenAIFields) -> str | None:
         """The adapter that is asked for."""

@@ -255,6 +255,10 @@ def test_echo_asks_for_the_prompts_tokens_only_where_they_are_needed() -> None:
     assert (shown.prompt_logprobs, shown.prompt_top) == (True, 2)
 
 
+def test_a_bias_is_by_token_id() -> None:
+    assert "expected a token id, as a text of digits" in str(refused(chat, logit_bias={"x": 1}))
+
+
 def test_tools_are_shown_to_the_template_when_no_call_can_come() -> None:
     serving = Serving("m", chat=ChatTemplate("{{ tools | tojson }}{{ messages[0].content }}"))
     tools = [{"type": "function", "function": {"name": "f"}}]
@@ -400,6 +404,9 @@ def test_the_model_is_one_of_its_names_or_an_adapter(
 def test_an_unknown_model_is_refused_on_openais_routes_only() -> None:
     with pytest.raises(UnknownModel, match="'zz' does not exist"):
         chat(serving=ADAPTERS, model="zz")
+    with pytest.raises(UnknownModel) as caught:
+        chat(serving=ADAPTERS, model="z" * 10_000)
+    assert len(str(caught.value)) < 300
     assert chat(Route.INVOCATIONS, serving=ADAPTERS, model="zz").adapter is None
 
 
