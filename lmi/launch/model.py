@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 from lmi import engines
 from lmi.config.assemble import FORMATTERS
 from lmi.config.spec import ModelSpec
-from lmi.core import EngineDead, EngineInfo
+from lmi.core import EngineDead, FunctionInfo
 from lmi.custom import Hooks, HooksSpec, Seat, find_requirements, load_function, load_hooks
 from lmi.engines import BoundSpec
 from lmi.launch.bind import bind
@@ -29,6 +29,8 @@ from lmi.text import ChatTemplate
 from lmi.text.chat import ContentFormat
 
 Bind = Callable[[Progress], BoundSpec]
+
+_CONTEXT: Final = "context"
 
 
 def binder(spec: ModelSpec, environ: Mapping[str, str], fetched: Path | None = None) -> Bind:
@@ -118,12 +120,13 @@ def facts(served: Served) -> str:
     info = served.info
     if info is None:
         return ""
-    first = (
-        [("context", f"{info.max_model_len} tokens")]
-        if isinstance(info, EngineInfo)
-        else [("handler", info.name), ("workers", str(info.workers))]
-    )
-    return ", ".join(f"{name} {value}" for name, value in (*first, *info.details))
+    if isinstance(info, FunctionInfo):
+        details = (("handler", info.name), ("workers", str(info.workers)), *info.details)
+    elif any(name == _CONTEXT for name, _ in info.details):
+        details = info.details
+    else:
+        details = ((_CONTEXT, f"{info.max_model_len} tokens"), *info.details)
+    return ", ".join(f"{name} {value}" for name, value in details)
 
 
 def session_config(spec: ModelSpec) -> SessionConfig:

@@ -125,10 +125,11 @@ class Follower:
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    """End this rank with its engine: `mpirun` ends the others then, and Java starts all anew."""
+    """End this rank with an engine that died: `mpirun` ends the others, and Java starts all anew."""
     code = await process.wait()
-    log.error("this rank's engine ended with exit code %d", code)
-    os._exit(code or 1)  # the loop belongs to the front, which waits for Java
+    if code:  # else the first rank has closed it, and Java leaves all ranks alike
+        log.error("this rank's engine ended with exit code %d", code)
+        os._exit(1)  # the loop belongs to the front, which waits for Java
 
 
 def main(words: Sequence[str]) -> int:
