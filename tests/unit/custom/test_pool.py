@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -510,6 +512,23 @@ def test_closing_ends_every_process_even_a_busy_one(tmp_path: Path) -> None:
         pids = pool_of(calls).pids
         assert len(pids) == 2
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
+
+
+def test_workers_end_with_a_front_that_is_killed(tmp_path: Path) -> None:
+    front = f"""
+import time
+from pathlib import Path
+from lmi.custom import FunctionSpec, load_function
+function = load_function(FunctionSpec("m", Path({str(write_model(tmp_path, ECHO))!r})))
+print(*function.pids, flush=True)
+time.sleep(600)
+"""
+    with subprocess.Popen([sys.executable, "-c", front], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        assert psutil.pid_exists(pid)
+        process.kill()
+    until(lambda: not psutil.pid_exists(pid))
 
 
 # Cancellation
