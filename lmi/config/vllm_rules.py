@@ -31,6 +31,10 @@ DECIDED: Final = {
     "skip_tokenizer_init": "grammars and bad words need the tokenizer",
     "enable_prompt_embeds": "prompts are text or token ids",
     **dict.fromkeys(
+        ("enable_mm_processor_stats", "mamba_config", "model_weights", "tokens_only"),
+        "vLLM's command line has no word for it",
+    ),
+    **dict.fromkeys(
         (
             "data_parallel_address",
             "data_parallel_backend",

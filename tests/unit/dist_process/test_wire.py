@@ -8,22 +8,29 @@ from pathlib import Path
 import pytest
 
 from lmi.core import (
+    Adapter,
     BadPayload,
     ConfigError,
     EngineDead,
     EngineError,
     EngineInfo,
     Finish,
+    Grammar,
     LmiError,
     ModelError,
     OutOfMemory,
+    UnknownAdapter,
 )
 from lmi.dist import DistConfig
+from lmi.dist.foreign import ForeignConfig
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest, CoreStats
 from lmi.dist.wire import (
+    AddAdapter,
+    Answered,
     Cancel,
     Close,
     Deframer,
+    DropAdapter,
     Failed,
     Progress,
     Ready,
@@ -40,6 +47,21 @@ FROM_FRONT = [
     Submit(CoreRequest(2**40, (1, 2, 3), seed=2**64 - 1, temperature=0.5, stop_token_ids=(4,))),
     Submit(CoreRequest(1, tuple(range(100_000)), seed=-(2**63))),
     Cancel(7),
+    Start(ForeignConfig("x", Path("/t"), {"a": [1, {"b": None}]}, {"X": "1"}), "module:name"),
+    Submit(
+        CoreRequest(
+            1,
+            (1,),
+            prompt_top=3,
+            grammar=Grammar("regex", "a+"),
+            logit_bias=((1, -2.5),),
+            allowed_token_ids=(1, 2),
+            bad_words=("a b",),
+            adapter="lora",
+        )
+    ),
+    AddAdapter(3, Adapter("a", Path("/a"), preload=False, pin=True)),
+    DropAdapter(4, "a"),
     Close(),
 ]
 FROM_WORKER = [
@@ -56,6 +78,8 @@ FROM_WORKER = [
         CoreStats(kv_blocks_total=9),
     ),
     Failed.of(ModelError("corrupt")),
+    Answered(3),
+    Answered(4, CoreError.of(UnknownAdapter("nobody", field="name"))),
 ]
 
 
