@@ -114,7 +114,14 @@ class Session:
         if self._life.state is not State.READY:  # a body is read against what is loaded
             raise self._life.unavailable()
         hooks = self._reader.hooks
-        if hooks is not None and hooks.handles:
+        if hooks is not None and hooks.handles and self._pump is not None:
+            admit(
+                held=self.held,
+                new=1,
+                running=self._pump.engine.info.max_batch,
+                max_queue=self.config.max_queue,
+                rate=self._rate,
+            )
             return HandledCall(hooks, call, sink, self._begin, self._life, self.measures)
         return self._begin(call, sink)
 

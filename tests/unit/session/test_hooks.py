@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from lmi.core import Call, ConfigError, Delta, EngineError, Finish, ModelError, RequestError, Usage
+from lmi.core import (
+    Call,
+    ConfigError,
+    Delta,
+    EngineError,
+    Finish,
+    ModelError,
+    Overloaded,
+    RequestError,
+    Usage,
+)
 from lmi.custom import HooksSpec, load_hooks
 from lmi.custom.loading import load_module
 from lmi.schemas import SchemaConfig
@@ -63,6 +73,7 @@ class Hooked:
 @asynccontextmanager
 async def hooked(folder: Path, text: str, **options: Any) -> AsyncIterator[Hooked]:
     form = options.get("form", "0.36")
+    max_queue = options.pop("max_queue", 1000)
     spec = HooksSpec(write_model(folder, text), **options)
     engine = ScriptedEngine()
     engine.answer_first = "warm"
@@ -70,7 +81,7 @@ async def hooked(folder: Path, text: str, **options: Any) -> AsyncIterator[Hooke
     def load(progress: Progress) -> Loaded:
         return Loaded(engine, hooks=load_hooks(spec))
 
-    session = Session(SessionConfig("m", schema=SchemaConfig(form=form)), load)
+    session = Session(SessionConfig("m", SchemaConfig(form=form), max_queue), load)
     session.start()
     try:
         await session.ready()
@@ -432,6 +443,20 @@ async def test_a_client_that_leaves_cancels_a_handle_and_then_the_generation(
         await until(lambda: served.session.held == 0)
         assert not sink.ends
         assert served.session.measures.outcomes == {"cancelled": 2}
+
+
+async def test_calls_that_a_handle_keeps_waiting_count_as_held(tmp_path: Path) -> None:
+    text = """
+        import asyncio
+        async def handle(inputs):
+            if not inputs.is_empty():
+                await asyncio.Event().wait()
+    """
+    async with hooked(tmp_path, text, max_queue=2) as served:
+        for _ in range(4 + 2):  # the scripted engine runs four at once
+            served.accept({"inputs": "x"})
+        with pytest.raises(Overloaded):
+            served.accept({"inputs": "x"})
 
 
 @pytest.mark.parametrize(
