@@ -40,6 +40,9 @@ class Response(dict[str, Any]):
         except KeyError:
             raise AttributeError(f"the response has no field {name!r}") from None
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value  # published formatters change the response that they return
+
     def model_dump(self, **named: Any) -> dict[str, Any]:
         """As a plain dictionary; pydantic's arguments mean nothing here."""
         plain: dict[str, Any] = json.loads(json.dumps(self))

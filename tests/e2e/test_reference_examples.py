@@ -163,6 +163,17 @@ def custom_output_formatter(output):
         return {"custom_formatter_applied": True, "generated_text": text, "model": output.model}
     return {"custom_formatter_applied": True}
 """
+CHANGED_IN_PLACE = """
+from djl_python.output_formatter import output_formatter
+
+
+@output_formatter
+def custom_output_formatter(response):
+    first_choice = response.choices[0]
+    if hasattr(first_choice, "text"):
+        first_choice.text = first_choice.text.upper()
+    return response
+"""
 WITHOUT_HANDLE = """
 from djl_python import Input, Output
 
@@ -257,6 +268,11 @@ def test_a_formatter_of_responses_writes_the_whole_answer(tmp_path: Path) -> Non
     found = json.loads(answer["body"])
     assert found["custom_formatter_applied"] is True
     assert found["generated_text"].startswith("one two")
+
+
+def test_a_formatter_may_change_the_response_that_it_gets(tmp_path: Path) -> None:
+    answer = ask(tmp_path, CHANGED_IN_PLACE, WORDS, ENGINE)
+    assert json.loads(answer["body"])["choices"][0]["text"].startswith("ONE TWO")
 
 
 def test_a_model_py_without_handle_leaves_the_engine_to_answer(tmp_path: Path) -> None:
