@@ -316,6 +316,20 @@ async def test_a_formatter_of_the_asynchronous_handler_gets_openais_object(
         assert dict(sink.head.headers)["content-type"] == "application/json"
 
 
+async def test_a_formatter_may_change_the_response_that_it_returns(tmp_path: Path) -> None:
+    text = """
+        from djl_python.output_formatter import output_formatter
+        @output_formatter
+        def write(response):
+            response.choices[0].text = "changed"
+            return response
+    """
+    async with hooked(tmp_path, text, form="async") as served:
+        answer = json.loads((await served.ask({"inputs": "x"})).data)
+    assert answer["choices"][0]["text"] == "changed"
+    assert answer["usage"]["completion_tokens"] == 3
+
+
 async def test_chunks_of_a_stream_are_events_or_objects_as_the_annotation_says(
     tmp_path: Path,
 ) -> None:
