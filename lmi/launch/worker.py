@@ -125,7 +125,7 @@ class Follower:
 
 
 async def _watch(process: asyncio.subprocess.Process) -> None:
-    """End this rank with an engine that died: `mpirun` ends the others, and Java starts all anew."""
+    """End this rank with an engine that died: `mpirun` ends the others, Java starts all anew."""
     code = await process.wait()
     if code:  # else the first rank has closed it, and Java leaves all ranks alike
         log.error("this rank's engine ended with exit code %d", code)

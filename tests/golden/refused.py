@@ -59,7 +59,6 @@ REFUSED: dict[str, str] = {
         _LATER,
     ),
     "embeddings by vllm": "vLLM generates text only here",
-    "embeddings by vllm": "vLLM generates text only here",
     "embeddings from the DJL model zoo": "the DJL model zoo is not served from",
     "scheduler tutorial, with a comment inside a value": "a # inside a line starts no comment",
     "scheduler rolling batch, load_on_device misspelt": "did you mean load_on_devices?",
