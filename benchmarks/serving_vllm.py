@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import random
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Final
 
 from rich.console import Console
@@ -152,6 +154,7 @@ class Measurement:
 
 def main() -> int:
     given = arguments()
+    signal.signal(signal.SIGTERM, _leave)
     rounds = Rounds.read(given.json)
     say = Console(stderr=True, highlight=False).print
     rounds.facts.append(
@@ -180,6 +183,11 @@ def main() -> int:
     for grid in grids(rounds):
         Console(width=COLUMNS).print(grid.rich())
     return 0
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """End what was started, as an interrupt does: what was measured is in the file."""
+    sys.exit(128 + number)
 
 
 def _plan(given: argparse.Namespace, model: str) -> Plan:
