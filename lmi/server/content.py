@@ -5,6 +5,7 @@ As the reference's front hands them on: a form becomes one item per field, and h
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -13,6 +14,9 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import FormParser, parse_options_header
 
 from lmi.core import RequestError
+
+# What is wrong with a client's form is told to the client, not to the log.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 Items = tuple[tuple[str | None, bytes], ...]
 

@@ -93,6 +93,21 @@ def test_every_sampling_parameter_arrives() -> None:
     )  # fmt: skip
 
 
+def test_what_is_added_to_tokens_or_kept_from_them_arrives() -> None:
+    sampling = read(
+        logit_bias={"7": -1.5}, allowed_token_ids=[7, 8], bad_words=["a"], bad_sequences="b"
+    ).sampling
+    assert sampling.logit_bias == ((7, -1.5),)
+    assert sampling.allowed_token_ids == (7, 8)
+    assert sampling.bad_words == ("a", "b")
+
+
+def test_the_prompts_tokens_have_two_names() -> None:
+    assert read(decoder_input_details=True).sampling.prompt_logprobs
+    assert read(prompt_logprobs=0).sampling.prompt_logprobs
+    assert not read().sampling.prompt_logprobs
+
+
 def test_log_probabilities_are_computed_only_where_they_are_shown() -> None:
     assert read().sampling.logprobs is None
     assert read(details=True).sampling.logprobs == 0
