@@ -134,6 +134,11 @@ class InProcess:
         )
         return cls(engine, schema, Serving(model=spec.name, chat=chat))
 
+    @property
+    def live(self) -> int:
+        """Generations that the engine has not ended."""
+        return len(self._live)
+
     def submit(
         self,
         body: bytes,

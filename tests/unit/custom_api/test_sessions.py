@@ -35,9 +35,12 @@ def test_values_and_arrays_are_there_for_other_workers(manager: SessionManager) 
 def test_no_id_and_a_new_session_are_none_and_an_unknown_one_is_an_error(
     manager: SessionManager,
 ) -> None:
+    outside = Path(manager.sessions_path).parent / "outside"
+    outside.mkdir()
+    (outside / ".expires").write_text("9e99")
     for nothing in (None, "", "NEW_SESSION"):
         assert manager.get_session(nothing) is None
-    for unknown in (str(uuid.uuid4()), "..", "/etc", "../x"):
+    for unknown in (str(uuid.uuid4()), "..", "/etc", "../outside", str(outside)):
         with pytest.raises(ValueError, match="is unknown"):
             manager.get_session(unknown)
 

@@ -68,6 +68,13 @@ def test_a_request_that_is_wrong_harms_no_other(engine: InProcess) -> None:
     assert "inputs" in body(found[1])["error"]
 
 
+def test_an_engine_without_requests_is_left_alone(engine: InProcess) -> None:
+    engine_service.answers(engine, [asking("a")])
+    # Two answers later the first is forgotten: an engine at rest is not polled.
+    engine_service.answers(engine, [asking("b")])
+    assert engine.live <= 1
+
+
 def test_a_stream_joins_to_the_whole_answer(engine: InProcess) -> None:
     (whole,) = engine_service.answers(engine, [asking("some words ", 9)])
     (streamed,) = engine_service.answers(engine, [asking("some words ", 9, stream=True)])
