@@ -32,6 +32,8 @@ IMPORT_TORCH = frozenset(
         "unit/dist/test_sampling.py",
         "unit/dist/test_triton_compiles.py",
         "unit/dist/triton_interpreted",
+        "unit/handlers/test_tabular.py",  # no torch, but what takes as long
+        "unit/handlers/test_transformers_tasks.py",
         "unit/engines/test_vllm_engine.py",
     )
 )
