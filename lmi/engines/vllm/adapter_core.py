@@ -5,8 +5,8 @@ from it here. A bad adapter: each is checked and loaded between two steps, befor
 is queued, never in a step. Too many at once: beside pinned ones its scheduler would put more
 adapters into a step than there are slots left; so requests whose adapter finds no slot wait here.
 
-An adapter's name in vLLM has our number in it: vLLM knows cached prompts by that name, and a name
-that a user gives again may mean other weights.
+An adapter's name in vLLM has our number in it: vLLM knows cached prompts by name and folder, and
+what is registered again under both may be other weights.
 """
 
 from __future__ import annotations

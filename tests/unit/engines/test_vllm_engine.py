@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -376,16 +377,16 @@ def test_each_request_is_answered_by_its_own_adapter(
 
 
 @pytest.mark.usefixtures("no_adapters")
-def test_a_name_that_is_given_again_means_the_new_adapter(
-    engine: AdapterProcessEngine, model: Model
+def test_a_name_that_is_given_again_means_the_new_weights(
+    engine: AdapterProcessEngine, model: Model, tmp_path: Path
 ) -> None:
     prompt = tuple(range(200, 264))  # long enough that its beginning is kept
-    register(engine, model, "a")
-    before = one(engine, prompt=prompt, adapter="a")
-    done(engine, engine.register_adapter(Adapter("a", model.adapters["b"])))
-    after = one(engine, prompt=prompt, adapter="a")
-    assert before.ids == model.greedy(prompt, 12, "a")
-    assert after.ids == model.greedy(prompt, 12, "b")
+    folder = tmp_path / "changing"
+    for name in "ab":
+        shutil.copytree(model.adapters[name], folder, dirs_exist_ok=True)
+        done(engine, engine.register_adapter(Adapter("changing", folder)))
+        reply = one(engine, prompt=prompt, adapter="changing")
+        assert reply.ids == model.greedy(prompt, 12, name)
 
 
 @pytest.mark.usefixtures("no_adapters")
