@@ -9,6 +9,7 @@ import pytest
 
 from lmi.core import BadPayload, EngineDead, Head, OutOfMemory, Overloaded
 from lmi.djl import Width
+from lmi.djl.loops import rolls
 from lmi.session import Health, State
 from tests.support.djl_client import Disconnected
 from tests.support.scripted_served import Opened, ScriptedServed
@@ -180,3 +181,22 @@ async def test_java_that_leaves_cancels_the_request(drive: Drive) -> None:
         await until(lambda: served.opened)
     assert served.opened[0].cancelled
     assert pair.running.result() == 0
+
+
+async def test_java_that_leaves_cancels_a_batch(drive: Drive) -> None:
+    served = ScriptedServed()
+    async with drive(served) as pair:
+        pair.java.send(
+            {"batch_size": "2", "handler": "handle"},
+            [("batch_000.data", b"1"), ("batch_001.data", b"2")],
+        )
+        await until(lambda: len(served.opened) == 2)
+        served.opened[0].say(b"done", last=True)
+    assert served.opened[1].cancelled
+
+
+def test_java_batches_by_steps_unless_a_newer_one_was_told_not_to() -> None:
+    assert not rolls({}, Width.LONG)
+    assert rolls({"rolling_batch": "auto"}, Width.LONG)
+    assert not rolls({"rolling_batch": "disable"}, Width.LONG)
+    assert rolls({"rolling_batch": "disable"}, Width.SHORT)

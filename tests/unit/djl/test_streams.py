@@ -9,8 +9,14 @@ import random
 import pytest
 
 from lmi.core import BadPayload, EngineDead, Head, Overloaded
+from lmi.djl import Message, Width
+from lmi.djl.channel import Channel
+from lmi.djl.encode import Encoder
+from lmi.djl.streams import StreamLoop
+from lmi.djl.wire import TRACKING_ID
 from lmi.engines.echo import EchoConfig
 from lmi.session import Health, SessionConfig, State
+from tests.support.djl_bytes import ReplyReader
 from tests.support.djl_client import Disconnected
 from tests.support.scripted_served import Opened, ScriptedServed
 from tests.unit.djl.conftest import ASYNC, Drive, Echoing, until
@@ -37,16 +43,27 @@ async def test_thousands_of_requests_at_once_get_their_own_answers(
         assert session.held == 0
 
 
-async def test_what_one_turn_releases_for_all_goes_out_in_one_write(drive: Drive) -> None:
-    served = ScriptedServed()
-    async with drive(served, ASYNC) as pair:
-        asked = [pair.java.open(b"x") for _ in range(50)]
-        await until(lambda: len(served.opened) == 50)
-        before = pair.java.reads
-        for opened in served.opened:
-            opened.say(b"token")
-        await pair.java.until(lambda: all(one.chunks for one in asked))
-        assert pair.java.reads == before + 1
+class Written(Channel):
+    """A channel that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda message: None, lambda garbage: None)
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+
+async def test_what_one_turn_releases_for_all_goes_out_in_one_write() -> None:
+    served, channel = ScriptedServed(), Written()
+    streams = StreamLoop(served, Encoder(Width.LONG), channel)
+    for number in range(50):
+        streams.open(Message({TRACKING_ID: f"{number}"}, (("data", b"x"),)))
+    for opened in served.opened:
+        opened.say(b"token")
+    await until(lambda: channel.writes)
+    assert len(channel.writes) == 1
+    assert len(list(ReplyReader(Width.LONG).feed(channel.writes[0]))) == 50
 
 
 async def test_text_gathers_while_java_does_not_read(drive: Drive) -> None:
