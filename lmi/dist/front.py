@@ -35,8 +35,8 @@ _SEEDS: Final = range(-(2**63), 2**64)
 class Front:
     """The live requests of one core.
 
-    honours: those of `lmi.core.OPTIONAL` that it takes. adapters: those that are registered now; the
-    engine keeps it true.
+    honours: those of `lmi.core.OPTIONAL` that it takes. adapters: those that are registered now, as
+    the engine says.
     """
 
     def __init__(
