@@ -54,7 +54,8 @@ bench-vllm: test-env ## vLLM behind our server and its own: make bench-vllm [ARG
 peers: test-env ## install the engines that bench-engines compares with, each in an environment of its own
 	$(PY) tools/peers.py $(ARGS)
 
-soak: test-env ## ten minutes of mixed, rude traffic: make soak [ARGS="--minutes 2"]
+soak: test-env ## a million frames of the wire, then ten minutes of mixed, rude traffic: make soak [ARGS="--minutes 2"]
+	$(PY) -m benchmarks.wire_soak
 	$(PY) -m benchmarks.soak $(ARGS)
 
 image: ## build the CPU image with docker, podman or buildah: make image [IMAGE=lmi:cpu] [ARGS="--build-arg BASE=…"]

@@ -21,10 +21,10 @@ _HEAD = """\
 Written by `tools/write_options_doc.py` from the table in `lmi/config/options`: change it there.
 
 An option stands in the folder's `serving.properties`, in a variable, or after `--set`. Of several
-values the highest wins: `--set`, `SAGEMAKER_*`, `serving.properties`, `OPTION_*` and `ARGS_*`, the
-other variables, the default. Keys of the server may also stand in `config.properties` under
-`MODEL_SERVER_HOME`; there `SERVING_*` beats every file. `lmi explain FOLDER` shows each value with
-its origin.
+values the highest wins: `--set`, `SAGEMAKER_*`, what the DJL model server says where it starts us,
+`serving.properties`, `OPTION_*` and `ARGS_*`, the other variables, the default. Keys of the server
+may also stand in `config.properties` under `MODEL_SERVER_HOME`; there `SERVING_*` beats every file.
+`lmi explain FOLDER` shows each value with its origin.
 
 No setting is ignored. An unknown or misspelt one stops start-up and names the nearest option
 (`option.unknown_options=warn` lets it pass, for migrations). A known one that the engine can't

@@ -22,7 +22,6 @@ _NO_TEXT: Final = "the texts of requests are never logged"
 
 DECIDED: Final = {
     "model": "the model is named by option.model_id",
-    "served_model_name": "the served name is the folder's",
     "disable_log_stats": "the load is in /metrics, not in the log",
     "enable_log_requests": _NO_TEXT,
     "max_log_len": _NO_TEXT,

@@ -7,7 +7,7 @@ import socket
 from typing import Final
 
 from lmi.custom.messages import FromFront, FromWorker, decode_from_front, frame
-from lmi.dist.wire import Deframer
+from lmi.ipc.framing import Deframer
 
 _RECEIVE_BYTES: Final = 1 << 18
 

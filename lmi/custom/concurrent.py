@@ -26,7 +26,7 @@ from lmi.custom.messages import (
 )
 from lmi.custom.parts import cancelled, end, fault_of, head_of, whole
 from lmi.custom.streams import items_of
-from lmi.dist.wire import Deframer
+from lmi.ipc.framing import Deframer
 
 log = logging.getLogger("lmi.custom")
 

@@ -30,10 +30,9 @@ from lmi.core import (
     OutOfMemory,
     RequestError,
 )
+from lmi.ipc import framing
 
 WINDOW: Final = 1 << 20  # bytes of one stream that the front has not taken
-
-_HEADER: Final = 4
 
 
 class Start(Struct, frozen=True, tag=True, array_like=True):
@@ -163,7 +162,4 @@ decode_from_worker: Final = msgspec.msgpack.Decoder(FromWorker).decode
 
 def frame(message: FromFront | FromWorker) -> bytearray:
     """A message as it goes over the socket."""
-    buffer = bytearray(_HEADER)
-    _encoder.encode_into(message, buffer, _HEADER)
-    buffer[:_HEADER] = (len(buffer) - _HEADER).to_bytes(_HEADER, "big")
-    return buffer
+    return framing.frame(_encoder, message)

@@ -24,8 +24,8 @@ from lmi.custom.messages import (
     frame,
 )
 from lmi.custom.spec import FunctionSpec
-from lmi.dist.outbox import Outbox
-from lmi.dist.wire import Deframer
+from lmi.ipc.framing import Deframer
+from lmi.ipc.outbox import Outbox
 
 # What the workers' code prints, one line each; INFO for its standard output, WARNING for the other.
 printed = logging.getLogger("lmi.worker")

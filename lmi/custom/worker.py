@@ -30,7 +30,7 @@ from lmi.custom.handlers import Handler, load_handler
 from lmi.custom.inputs import make_input
 from lmi.custom.messages import Failed, Fault, Ready, Start
 from lmi.custom.serial import Serial
-from lmi.dist.parallel.tether import die_with
+from lmi.ipc.tether import die_with
 
 _REFUSED: Final = 300  # from this status on, the initialise call has failed
 
@@ -56,8 +56,10 @@ class Runner:
         return 0
 
     def _work(self, runner: asyncio.Runner) -> None:
-        (start,) = self._channel.next()
+        start, *more = self._channel.next()
         assert isinstance(start, Start)
+        if more:  # nothing but Close comes before Ready
+            return
         sys.path.insert(0, start.folder)
         folder = Path(start.folder)
         handler = load_handler(folder, start.entry_point, start.fallback, start.handler)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
-from lmi.dist.wire import Deframer, FromFront, FromWorker, decode_from_front, frame
+from lmi.dist.wire import FromFront, FromWorker, decode_from_front, frame
+from lmi.ipc.framing import Deframer
 
 _RECEIVE_BYTES: Final = 1 << 18
 

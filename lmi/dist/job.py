@@ -24,13 +24,13 @@ from typing import Final
 import msgspec
 
 from lmi.core import EngineDead
-from lmi.dist.outbox import Outbox
+from lmi.ipc.outbox import Outbox
 from lmi.dist.parallel.folder import JobFolder
 from lmi.dist.parallel.launch import Crew, Launcher
 from lmi.dist.place import Place
+from lmi.ipc.framing import Deframer
 from lmi.dist.wire import (
     Close,
-    Deframer,
     Failed,
     FromFront,
     FromWorker,

@@ -15,7 +15,6 @@ hear Start, and say Failed at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,8 +26,7 @@ from lmi.dist.config import DistConfig
 from lmi.dist.foreign import ForeignConfig
 from lmi.dist.messages import CoreError, CoreEvent, CoreRequest, CoreStats
 from lmi.dist.place import ALONE, Place
-
-_HEADER: Final = 4
+from lmi.ipc import framing
 
 
 class Start(Struct, frozen=True, tag=True, array_like=True):
@@ -154,27 +152,4 @@ decode_from_worker: Final = _worker_decoder.decode
 
 def frame(message: FromFront | FromWorker) -> bytearray:
     """A message as it goes over the socket."""
-    buffer = bytearray(_HEADER)
-    _encoder.encode_into(message, buffer, _HEADER)
-    buffer[:_HEADER] = (len(buffer) - _HEADER).to_bytes(_HEADER, "big")
-    return buffer
-
-
-class Deframer:
-    """Cuts a stream of bytes into the messages' bytes, wherever it was split."""
-
-    def __init__(self) -> None:
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> Iterator[bytes]:
-        """The frames that are complete now."""
-        buffer = self._buffer
-        buffer += data
-        start = 0
-        while len(buffer) - start >= _HEADER:
-            end = start + _HEADER + int.from_bytes(buffer[start : start + _HEADER], "big")
-            if len(buffer) < end:
-                break
-            yield bytes(buffer[start + _HEADER : end])
-            start = end
-        del buffer[:start]
+    return framing.frame(_encoder, message)

@@ -31,7 +31,7 @@ from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest
 from lmi.dist.parallel.following import Follower
 from lmi.dist.parallel.leading import LeadingCore
 from lmi.dist.parallel.meeting import join
-from lmi.dist.parallel.tether import die_with
+from lmi.ipc.tether import die_with
 from lmi.dist.place import Place
 from lmi.dist.wire import (
     AddAdapter,

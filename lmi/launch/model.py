@@ -129,6 +129,11 @@ def facts(served: Served) -> str:
     return ", ".join(f"{name} {value}" for name, value in details)
 
 
+def _served_name(spec: ModelSpec) -> str:
+    """What a request may call the model besides its folder's name and its hub id."""
+    return str(spec.options.get("served_model_name", "lmi"))
+
+
 def session_config(spec: ModelSpec) -> SessionConfig:
     """What the session is told."""
     return SessionConfig(
@@ -142,5 +147,5 @@ def session_config(spec: ModelSpec) -> SessionConfig:
         max_queue=spec.job_queue_size,
         predict_timeout=float(spec.predict_timeout),
         restart_limit=spec.retry_threshold,
-        served_names=("lmi", *([] if spec.model_id is None else [spec.model_id])),
+        served_names=tuple(filter(None, (_served_name(spec), spec.model_id))),
     )

@@ -58,6 +58,7 @@ REFUSED: dict[str, str] = {
         ),
         _LATER,
     ),
+    "LMCache configured by itself": "LMCache is not sized here",
     "embeddings by vllm": "vLLM generates text only here",
     "embeddings from the DJL model zoo": "the DJL model zoo is not served from",
     "scheduler tutorial, with a comment inside a value": "a # inside a line starts no comment",

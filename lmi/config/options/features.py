@@ -153,8 +153,7 @@ OPTIONS = (
         Choice(("auto", "string", "openai")),
         "What a message's content looks like to the template.",
         default="auto",
-        used=("vllm",),
-        off=("auto",),
+        used=(ANY,),
         since="0.33",
     ),
     Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lmi.config.kinds import Choice, Flag, Real, Size, Text, Whole
-from lmi.config.options.base import Limit, Option
+from lmi.config.options.base import ANY, Limit, Option
 
 GROUP = "Generation: memory and speed"
 
@@ -196,7 +196,7 @@ OPTIONS = (
         Text("a name"),
         "The model's name in requests and answers.",
         default="lmi",
-        advisory={name: "the served name is the folder's" for name in ("lmi-dist", "vllm")},
+        used=(ANY,),
     ),
     Option(
         "option.device",
@@ -221,7 +221,10 @@ OPTIONS = (
         Flag(),
         "Configure LMCache from the memory at hand.",
         default="false",
-        used=("vllm",),
+        refused={
+            ANY: "LMCache is not sized here; set option.lmcache_config_file, and "
+            'option.kv_transfer_config={"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}'
+        },
         off=(False,),
         since="0.35",
     ),

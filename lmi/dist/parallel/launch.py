@@ -152,7 +152,7 @@ class MpiRun:
     def _start(self, name: str, size: int, environment: Mapping[str, str]) -> Process:
         return subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "lmi.dist.parallel.tether", str(os.getpid())),
+                *(sys.executable, "-P", "-m", "lmi.ipc.tether", str(os.getpid())),
                 *("mpirun", "-n", str(size), "--oversubscribe", "--bind-to", "none"),
                 *(sys.executable, "-P", "-m", "lmi.dist.worker", "--join", name),
             ],

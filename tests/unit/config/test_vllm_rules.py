@@ -74,4 +74,4 @@ def test_what_is_decided_elsewhere_is_refused_with_the_reason(name):
 
 
 def test_every_decided_argument_is_one_of_vllm():
-    assert set(DECIDED) - {"served_model_name", "disable_log_stats"} <= set(arguments())
+    assert set(DECIDED) - {"disable_log_stats"} <= set(arguments())

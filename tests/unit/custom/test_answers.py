@@ -20,7 +20,7 @@ from lmi.custom.api.outputs import Output
 from lmi.custom.inputs import batch, single
 from lmi.custom.messages import Fault, Part, Request, Work, decode_from_front, decode_from_worker
 from lmi.custom.messages import frame as framed
-from lmi.dist.wire import Deframer
+from lmi.ipc.framing import Deframer
 
 
 def test_the_body_is_the_item_data_else_the_first() -> None:

@@ -6,7 +6,7 @@ import random
 import socket
 import threading
 
-from lmi.dist.outbox import Outbox
+from lmi.ipc.outbox import Outbox
 
 
 def receive_all(link: socket.socket, size: int) -> bytes:

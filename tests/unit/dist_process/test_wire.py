@@ -29,7 +29,6 @@ from lmi.dist.wire import (
     Answered,
     Cancel,
     Close,
-    Deframer,
     DropAdapter,
     Failed,
     Progress,
@@ -41,6 +40,7 @@ from lmi.dist.wire import (
     decode_from_worker,
     frame,
 )
+from lmi.ipc.framing import Deframer
 
 FROM_FRONT = [
     Start(DistConfig(Path("/a model"), max_batch=3, dtype="float32"), "module:name"),

@@ -52,6 +52,11 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "option.enforce_eager": ("true", dist),
     "option.runtime": ("transformers", dist),
     "option.mpi_mode": ("true", lambda spec: by_mpirun(BoundSpec(spec, MODEL))),
+    "option.served_model_name": ("mine", lambda spec: session_config(spec).served_names),
+    "option.chat_template_content_format": (
+        "openai",
+        lambda spec: spec.options.get("chat_template_content_format"),
+    ),
     "option.chat_template": ("{{ messages }}", lambda spec: spec.options.get("chat_template")),
     "option.output_formatter": ("sse", session_config),
     "option.tgi_compat": ("true", session_config),

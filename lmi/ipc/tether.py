@@ -1,6 +1,6 @@
 """A process that dies with the one that started it; as a command, it becomes another program.
 
-`python -m lmi.dist.parallel.tether PARENT PROGRAM ARGUMENT…`: the tie outlives the change.
+`python -m lmi.ipc.tether PARENT PROGRAM ARGUMENT…`: the tie outlives the change.
 """
 
 from __future__ import annotations
