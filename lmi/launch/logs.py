@@ -6,7 +6,7 @@ import logging
 import time
 
 FORMAT = "%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s"
-CHATTY = ("httpx", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "filelock")
+CHATTY = ("httpx", "httpx2", "httpcore", "botocore", "boto3", "s3transfer", "urllib3", "filelock")
 
 
 def configure(level: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmi.config.spec import ModelSpec
+from lmi.engines.devices import visible_gpus
 
 # In the worker itself and not in a process below it: one hop less, and ready half a minute sooner.
 _OURS: Final = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0"}
@@ -18,6 +19,10 @@ _DEFAULTS: Final = {
     "VLLM_LOGGING_LEVEL": "WARNING",
     "VLLM_WORKER_MULTIPROC_METHOD": "spawn",
 }
+# On a processor vLLM would take 92 % of all memory for its KV cache, and not start where so much is
+# in use. This many GiB are what it took there in earlier releases.
+_PROCESSOR_CACHE: Final = {"VLLM_CPU_KVCACHE_SPACE": "4"}
+_SIZED_BY: Final = frozenset({"kv_cache_memory_bytes", "gpu_memory_utilization"})
 _OFFLINE: Final = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
@@ -33,6 +38,8 @@ def worker_variables(
     names += [arguments[name] for name in ("tokenizer", "hf_config_path") if name in arguments]
     local = all(Path(name).is_dir() for name in names)
     found = {**_DEFAULTS, **(_OFFLINE if local else {})}
+    if _SIZED_BY.isdisjoint(arguments) and not visible_gpus(environ):
+        found |= _PROCESSOR_CACHE
     found = {name: text for name, text in found.items() if name not in environ}
     if spec.threads is not None:
         found["OMP_NUM_THREADS"] = str(spec.threads)

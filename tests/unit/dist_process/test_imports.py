@@ -22,7 +22,7 @@ def test_the_front_half_imports_no_torch() -> None:
     loaded = done.stdout.split()
     assert {"torch", "transformers", "numpy"}.isdisjoint(loaded)
     ours = {".".join(name.split(".")[:2]) for name in loaded if name.startswith("lmi.")}
-    assert ours == {"lmi.core", "lmi.dist", "lmi.text"}
+    assert ours == {"lmi.core", "lmi.dist", "lmi.ipc", "lmi.text"}
 
 
 @pytest.mark.slow

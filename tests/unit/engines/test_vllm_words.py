@@ -164,6 +164,15 @@ def test_what_the_user_has_set_stays() -> None:
     assert found["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
 
 
+def test_on_a_processor_the_cache_has_a_size_unless_something_says_it() -> None:
+    name = "VLLM_CPU_KVCACHE_SPACE"
+    assert variables({"CUDA_VISIBLE_DEVICES": ""})[name] == "4"
+    assert name not in variables({"CUDA_VISIBLE_DEVICES": "0"})
+    assert name not in variables({name: "1"})
+    for argument in ("gpu_memory_utilization", "kv_cache_memory_bytes"):
+        assert name not in variables(arguments={argument: 1})
+
+
 def test_a_draft_of_the_hub_may_be_fetched() -> None:
     assert "HF_HUB_OFFLINE" not in variables(
         arguments={"speculative_config": {"model": "org/draft"}}
