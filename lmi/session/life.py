@@ -123,6 +123,13 @@ class Life:
 
     # Background work
 
+    def start(self, progress: Progress, *work: Coroutine[object, object, None]) -> None:
+        """Begin to load, with the tasks that do it. progress: gets every phase, from any thread."""
+        self.progress = progress
+        self.reason = "starting"
+        for each in work:
+            self.spawn(each)
+
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         """Run a task that ends with the session; an error in it is the session's end."""
         task = asyncio.get_running_loop().create_task(work)

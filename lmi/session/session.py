@@ -72,10 +72,7 @@ class Session:
 
     def start(self, progress: Progress = lambda phase, done, total: None) -> None:
         """Begin to load. progress: gets every phase, from any thread."""
-        self._life.progress = progress
-        self._life.reason = "starting"
-        self._life.spawn(self._first_load())
-        self._life.spawn(self._watch())
+        self._life.start(progress, self._first_load(), self._watch())
 
     async def ready(self) -> None:
         """Wait until the model answers; raises the load's error, or Unavailable, if it won't."""

@@ -52,8 +52,7 @@ def parse_chat(
         logprobs=logprobs,
         prompt_logprobs=False,
     )
-    if frame is not None and sampling.best_of > sampling.n:
-        raise bad_payload(voice, "best_of: expected n when streaming.", "best_of")
+    origin.check_choices(sampling, frame)
     name, created = fresh("chatcmpl")
     answer = Answer(
         id=name,

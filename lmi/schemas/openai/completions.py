@@ -49,8 +49,7 @@ def parse_completions(
         prompt_logprobs=prompt_tokens,
         prompt_top=(request.logprobs or 0) if prompt_tokens else 0,
     )
-    if frame is not None and sampling.best_of > sampling.n:
-        raise bad_payload(voice, "best_of: expected n when streaming.", "best_of")
+    origin.check_choices(sampling, frame)
     if frame is not None and prompt_tokens and sampling.n > 1:
         raise bad_payload(
             voice, "echo: expected n=1 when streaming with logprobs or token ids.", "echo"

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from pydantic import ValidationError
-
-from lmi.core import Route
+from lmi.core import Route, Sampling
 from lmi.schemas.adapter import adapter_of
 from lmi.schemas.config import SchemaConfig
-from lmi.schemas.errors import Voice, bad_payload, from_validation
+from lmi.schemas.errors import Voice, bad_payload
 from lmi.schemas.openai.answer import EVENTS, LINES, Frame
 from lmi.schemas.openai.errors import UnknownModel
 from lmi.schemas.openai.fields import OpenAIFields
 from lmi.schemas.serving import Serving
+from lmi.schemas.validate import read
 
 Body = TypeVar("Body", bound=OpenAIFields)
 
@@ -28,9 +27,6 @@ FORMATTERS: dict[str, Frame | None] = {
 _MAX_NAME = 200  # characters of an unknown model's name that are shown
 
 GREATEST = 2**31 - 1  # tokens: as many as the context has room for
-
-# Whatever else a client says it sends is tried as JSON.
-_NOT_JSON = ("multipart/", "image/", "audio/", "video/", "tensor/", "text/csv")
 
 
 class Origin:
@@ -54,15 +50,7 @@ class Origin:
 
     def validate(self, kind: type[Body], body: bytes, needed: str) -> Body:
         """A body as its model, or BadPayload. needed: the field that it can't do without."""
-        content = self.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if content.startswith(_NOT_JSON):
-            raise bad_payload(
-                self.voice, f"Content-Type {content!r}: expected application/json.", "content-type"
-            )
-        try:
-            return kind.model_validate_json(body)
-        except ValidationError as error:
-            raise from_validation(self.voice, error, needed) from None
+        return read(kind, self.voice, body, self.headers.get("content-type", ""), needed)
 
     def frame(self, stream: bool) -> Frame | None:
         """How the answer is framed; None for a whole one."""
@@ -87,6 +75,11 @@ class Origin:
             return
         if named not in serving.names and named not in serving.adapters:
             raise UnknownModel(f"The model {named[:_MAX_NAME]!r} does not exist.", field="model")
+
+    def check_choices(self, sampling: Sampling, frame: Frame | None) -> None:
+        """Raise BadPayload where a stream would have to wait until the best are known."""
+        if frame is not None and sampling.best_of > sampling.n:
+            raise bad_payload(self.voice, "best_of: expected n when streaming.", "best_of")
 
     def adapter(self, body: OpenAIFields) -> str | None:
         """The adapter that is asked for."""
