@@ -1,0 +1,1 @@
+"""Making quantised checkpoints: calibration, recipes, and a report of what they cost."""
