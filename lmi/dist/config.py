@@ -12,6 +12,8 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Runtime = Literal["auto", "native", "transformers", "generate"]
 KernelChoice = Literal["auto", "plain", "cpu", "triton"]
+Quantize = Literal["none", "int8", "fp8", "bitsandbytes8", "bitsandbytes4", "torchao_int8"]
+CacheDtype = Literal["auto", "fp8"]
 
 _POSITIVE: Final = (
     "max_model_len",
@@ -28,6 +30,8 @@ _CHOICES: Final = {
     "device": Device,
     "runtime": Runtime,
     "kernels": KernelChoice,
+    "quantize": Quantize,
+    "kv_cache_dtype": CacheDtype,
 }
 
 
@@ -56,6 +60,11 @@ class DistConfig:
     looking up the last words earlier in the text (0 is off); answers stay the same.
     speculative_ngram: the longest run of last tokens that is looked up. device_memory_share: of a
     GPU's free memory, for weights and KV cache together. cuda_graphs: capture decode steps.
+    quantize: makes the linear layers of a plain checkpoint low-bit, one by one as they are read,
+    but not the output layer: int8 and fp8 (e4m3) with a scale per output; bitsandbytes8,
+    bitsandbytes4 (NF4) and torchao_int8 by these libraries, in the runtime transformers. A
+    checkpoint that is quantised already takes none. kv_cache_dtype: fp8 keeps K and V as e4m3, in
+    half the memory of 16 bits; auto keeps them in the model's dtype.
     """
 
     model: Path
@@ -79,6 +88,8 @@ class DistConfig:
     speculative_ngram: int = 4
     device_memory_share: float = 0.9
     cuda_graphs: bool = True
+    quantize: Quantize = "none"
+    kv_cache_dtype: CacheDtype = "auto"
 
     def __post_init__(self) -> None:
         for name in _POSITIVE:
