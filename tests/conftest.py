@@ -28,7 +28,7 @@ IMPORT_TORCH = frozenset(
         "unit/dist/test_low_bit_weight.py",
         "unit/dist/test_native_kernels.py",
         "unit/dist/test_native_low_bit.py",
-        "unit/dist/test_quantized.py",
+        "unit/dist/quantized",
         "unit/dist/test_sampling.py",
         "unit/dist/test_triton_compiles.py",
         "unit/dist/triton_interpreted",
