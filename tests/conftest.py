@@ -35,6 +35,7 @@ IMPORT_TORCH = frozenset(
         "unit/handlers/test_tabular.py",  # no torch, but what takes as long
         "unit/handlers/test_transformers_tasks.py",
         "unit/engines/test_vllm_engine.py",
+        "unit/quantize",
     )
 )
 
