@@ -16,8 +16,10 @@ Progress = Callable[[str, int, int], None]
 class BoundSpec:
     """What an engine is loaded from.
 
-    path: the folder with the model's files, None for an engine that needs no model.
+    path: the folder with the model's files, None for an engine that needs no model. artifacts:
+    where what is made of a model (quantised weights) is kept between starts, None for nowhere.
     """
 
     spec: ModelSpec
     path: Path | None
+    artifacts: Path | None = None

@@ -4,20 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from lmi.config.choose import FUNCTIONS
 from lmi.config.spec import ModelSpec
 from lmi.engines import BoundSpec, Progress, cards
 from lmi.models import Store, default_cache
 
+ARTIFACTS: Final = "artifacts"
+"""The folder, beside the downloaded models, for what is made of them."""
+
 
 def bind(spec: ModelSpec, environ: Mapping[str, str], progress: Progress) -> BoundSpec:
     """Fetch what the engine or the handler needs. Raises ModelError."""
     if not needs_files(spec):
         return BoundSpec(spec, None)
+    store = Store(_cache(spec, environ), progress=progress)
+    return bind_fetched(spec, environ, store.get(spec.model, revision=spec.revision).path)
+
+
+def bind_fetched(spec: ModelSpec, environ: Mapping[str, str], path: Path) -> BoundSpec:
+    """The same for a model whose files are here."""
+    return BoundSpec(spec, path, _cache(spec, environ) / ARTIFACTS)
+
+
+def _cache(spec: ModelSpec, environ: Mapping[str, str]) -> Path:
+    """Where downloads are kept: option download_dir, else what the environment says."""
     named = spec.server.download_dir
-    store = Store(Path(named) if named else default_cache(environ), progress=progress)
-    return BoundSpec(spec, store.get(spec.model, revision=spec.revision).path)
+    return Path(named) if named else default_cache(environ)
 
 
 def needs_files(spec: ModelSpec) -> bool:

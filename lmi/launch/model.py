@@ -13,7 +13,7 @@ from lmi.config.spec import ModelSpec
 from lmi.core import EngineDead, FunctionInfo
 from lmi.custom import Hooks, HooksSpec, Seat, find_requirements, load_function, load_hooks
 from lmi.engines import BoundSpec
-from lmi.launch.bind import bind
+from lmi.launch.bind import bind, bind_fetched
 from lmi.launch.function import function_spec, properties
 from lmi.schemas import SchemaConfig
 from lmi.session import (
@@ -38,7 +38,7 @@ def binder(spec: ModelSpec, environ: Mapping[str, str], fetched: Path | None = N
 
     def bound(progress: Progress) -> BoundSpec:
         if fetched is not None and fetched.is_dir():
-            return BoundSpec(spec, fetched)
+            return bind_fetched(spec, environ, fetched)
         return bind(spec, environ, progress)
 
     return bound
