@@ -61,7 +61,7 @@ def assemble(
         reason=choice.reason,
         model_py=folder is not None and folder.model_py,
         has_custom_handler=own_code,
-        entry_point=text_of(values, "option.entryPoint"),
+        entry_point=text_of(values, "option.entryPoint") or choice.entry_point,
         classic=None if folder is None else folder.classic,
         code=_code(read) if choice.engine == FUNCTIONS else None,
         dtype=text_of(values, "option.dtype") or "auto",

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 FUNCTIONS = "python"
 """The engine that generates no text by itself: handlers, the model's own and stock ones."""
 
+DEEPSPEED_HANDLER = "djl_python.deepspeed"
+"""The stock handler of DeepSpeed's tasks: what is no generation with continuous batching."""
+
 NAMED = {
     "lmi-dist": "lmi-dist",
     "vLLM": "vllm",
@@ -31,7 +34,7 @@ _BY_ROLLING_BATCH = {
 }
 _BY_ENTRY_POINT = {
     "djl_python.deepspeed": "deepspeed",
-    "djl_python.stable-diffusion": "deepspeed",
+    "djl_python.stable-diffusion": "python",  # which refuses it
     "djl_python.tensorrt_llm": "trtllm",
     "djl_python.transformers_neuronx": "neuronx",
     "djl_python.optimum_neuron": "neuronx",
@@ -76,11 +79,16 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The engine and why. because: the option that decided, or None where nothing was said."""
+    """The engine and why. because: the option that decided, or None where nothing was said.
+
+    entry_point: the stock handler that the choice implies; None where the options or the model
+    say which.
+    """
 
     engine: str
     reason: str
     because: str | None = None
+    entry_point: str | None = None
 
 
 class NoEngine(Exception):
@@ -97,6 +105,8 @@ def choose(question: Question, installed: Collection[str]) -> Choice:
     Raises NoEngine for a contradiction, and for an engine that is not installed.
     """
     choice = _named(question) or _by_features(question, installed) or _by_model(question, installed)
+    if choice.engine == "deepspeed" and "deepspeed" in installed:
+        choice = _of_deepspeed(choice, question)
     if choice.engine == "neuronx":
         raise NoEngine(choice.because, "Neuron accelerators are not supported; GPUs and CPUs are")
     if choice.engine not in installed:
@@ -147,6 +157,33 @@ def _named(question: Question) -> Choice | None:
     if question.classic_model:
         return Choice("python", "the folder holds a sklearn or XGBoost model")
     return None
+
+
+def _of_deepspeed(choice: Choice, question: Question) -> Choice:
+    """Its engine generates text with continuous batching; the rest is its handler's.
+
+    Raises NoEngine where that batching is asked for by name, and nothing can be generated so.
+    """
+    if _unbatched(question):
+        why, option = (
+            "option.rolling_batch=disable asks for no continuous batching",
+            "rolling_batch",
+        )
+    elif _generates(question) is False:
+        why, option = f"{_kind(question)} is a task of its handler", "task"
+    elif question.task == "conversational":
+        why, option = "option.task=conversational is a task of its handler", "task"
+    elif _has_encoder(question):
+        why, option = f"{_kind(question)} has an encoder, which is for its handler", "task"
+    else:
+        return choice
+    if question.rolling_batch == "deepspeed":
+        raise NoEngine(
+            "option.rolling_batch",
+            f"{why}, without continuous batching; leave option.rolling_batch out and write "
+            "engine=DeepSpeed",
+        )
+    return Choice(FUNCTIONS, f"{choice.reason}; {why}", f"option.{option}", DEEPSPEED_HANDLER)
 
 
 def _entry_point(text: str | None) -> str | None:

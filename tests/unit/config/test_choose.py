@@ -31,7 +31,7 @@ CUSTOM = {"auto_map": {"AutoModelForCausalLM": "modeling.MyModel"}}
         ("DeepSpeed", "deepspeed", "deepspeed"),
         ("MPI", "deepspeed", "deepspeed"),
         ("DeepSpeed", "auto", "deepspeed"),
-        ("DeepSpeed", "disable", "deepspeed"),
+        ("DeepSpeed", "disable", "python"),
         ("DeepSpeed", None, "deepspeed"),
         ("MPI", "auto", "trtllm"),
         ("MPI", None, "trtllm"),
@@ -76,6 +76,46 @@ def test_a_model_that_generates_no_text_is_a_task() -> None:
     assert choose(Question(model=BERT), ALL).engine == "python"
     with pytest.raises(NoEngine, match="python is not installed; installed: echo, lmi-dist"):
         choose(Question(model=BERT), HERE)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(engine="DeepSpeed", model=BERT),
+        Question(engine="DeepSpeed", model=T5),
+        Question(engine="DeepSpeed", model=T5, rolling_batch="auto"),
+        Question(engine="DeepSpeed", model=LLAMA, rolling_batch="disable"),
+        Question(engine="DeepSpeed", model=LLAMA, task="conversational"),
+        Question(engine="DeepSpeed", model=LLAMA, task="fill-mask"),
+        Question(engine="DeepSpeed", model=LLAMA, task="summarization"),
+        Question(entry_point="djl_python.deepspeed", task="token-classification"),
+    ],
+)
+def test_deepspeeds_handler_takes_what_needs_no_continuous_batching(question: Question) -> None:
+    choice = choose(question, ALL)
+    assert (choice.engine, choice.entry_point) == ("python", "djl_python.deepspeed")
+    assert choice.reason
+    named = replace(question, engine="DeepSpeed", rolling_batch="deepspeed")
+    if question.rolling_batch != "disable":
+        with pytest.raises(NoEngine, match="without continuous batching"):
+            choose(named, ALL)
+    with pytest.raises(NoEngine, match="deepspeed is not installed"):
+        choose(question, HERE)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        Question(engine="DeepSpeed", model=LLAMA),
+        Question(engine="DeepSpeed", model=LLAMA, task="text-generation"),
+        Question(engine="DeepSpeed", model=LLAMA, rolling_batch="disable", async_mode=True),
+        Question(entry_point="djl_python.deepspeed", model=LLAMA, rolling_batch="auto"),
+        Question(rolling_batch="deepspeed", model=LLAMA, task="text-generation"),
+    ],
+)
+def test_deepspeeds_engine_generates_text(question: Question) -> None:
+    choice = choose(question, ALL)
+    assert (choice.engine, choice.entry_point) == ("deepspeed", None)
 
 
 def test_only_lmi_dist_generates_with_an_encoder_and_a_decoder() -> None:
