@@ -165,16 +165,11 @@ def _of_deepspeed(choice: Choice, question: Question) -> Choice:
     Raises NoEngine where that batching is asked for by name, and nothing can be generated so.
     """
     if _unbatched(question):
-        why, option = (
-            "option.rolling_batch=disable asks for no continuous batching",
-            "rolling_batch",
-        )
-    elif _generates(question) is False:
-        why, option = f"{_kind(question)} is a task of its handler", "task"
-    elif question.task == "conversational":
-        why, option = "option.task=conversational is a task of its handler", "task"
+        why = "option.rolling_batch=disable asks for no continuous batching"
+    elif _generates(question) is False or question.task == "conversational":
+        why = f"{_kind(question)} is a task of its handler"
     elif _has_encoder(question):
-        why, option = f"{_kind(question)} has an encoder, which is for its handler", "task"
+        why = f"{_kind(question)} has an encoder, which is for its handler"
     else:
         return choice
     if question.rolling_batch == "deepspeed":
@@ -183,7 +178,7 @@ def _of_deepspeed(choice: Choice, question: Question) -> Choice:
             f"{why}, without continuous batching; leave option.rolling_batch out and write "
             "engine=DeepSpeed",
         )
-    return Choice(FUNCTIONS, f"{choice.reason}; {why}", f"option.{option}", DEEPSPEED_HANDLER)
+    return Choice(FUNCTIONS, f"{choice.reason}; {why}", choice.because, DEEPSPEED_HANDLER)
 
 
 def _entry_point(text: str | None) -> str | None:
