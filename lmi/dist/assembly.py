@@ -83,7 +83,7 @@ def info_of(config: DistConfig, facts: ModelFacts, size: Size) -> EngineInfo:
             )
         )
     return EngineInfo(
-        engine="lmi-dist",
+        engine=facts.engine,
         model=config.model.name,
         max_model_len=size.max_model_len,
         vocab_size=facts.vocab_size,

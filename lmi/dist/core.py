@@ -19,6 +19,7 @@ from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.cuda_graphs import graphed
 from lmi.dist.messages import CoreEvent, CoreRequest, CoreStats
+from lmi.dist.model import PagedModel
 from lmi.dist.outcome import cancelled_event, error_event, token_event
 from lmi.dist.plan import Plan, Segment
 from lmi.dist.runner import Runner
@@ -45,16 +46,18 @@ class EngineCore:
         *,
         collective: Collective | None = None,
         sampler: Callable[[Picker | None], Sampler] = Sampler,
+        load: Callable[[DistConfig, Progress, Collective | None], PagedModel] = load_model,
     ) -> None:
         """Load the model. Raises ConfigError or ModelError; may take minutes.
 
         progress is called with a phase, what is done and the total (bytes for the weights).
         collective: of the ranks that compute this model together. sampler: makes what chooses the
-        tokens, of the model's kernels; all ranks must come to the same.
+        tokens, of the model's kernels; all ranks must come to the same. load: gives this rank's
+        share of the model.
         """
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        model = load_model(config, progress, collective)
+        model = load(config, progress, collective)
         facts = model.facts
         size = size_of(config, model, collective)
         progress("warm up", 0, 1)

@@ -11,6 +11,7 @@ from lmi.dist.batch import StepBatch
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.kv import LayerCache, Workspace
+from lmi.dist.library import Library
 from lmi.dist.loader import Loaded, Progress, install_attention, load, read_model_config
 from lmi.dist.model import ModelFacts, Reference
 from lmi.dist.probe import set_layer
@@ -47,17 +48,22 @@ class HostedModel:
 
 
 def load_hosted(
-    config: DistConfig, progress: Progress, collective: Collective | None, why: str
+    config: DistConfig,
+    progress: Progress,
+    collective: Collective | None,
+    why: str,
+    library: Library | None = None,
 ) -> HostedModel:
     """Load a model with transformers. why: the reason that it is not our own decoder's.
 
-    Raises ConfigError or ModelError; may take minutes.
+    library: rebuilds it before its attention is paged. Raises ConfigError or ModelError; may take
+    minutes.
     """
     progress("read config", 0, 1)
     model_config = read_model_config(config)
     progress("read config", 1, 1)
     with torch.inference_mode():
-        loaded = load(config, model_config, progress, collective)
+        loaded = load(config, model_config, progress, collective, library)
         model_len, note = model_length(loaded.text_config)
         covered = -(-model_len // config.block_size) * config.block_size
         install_attention(loaded, covered)
@@ -82,6 +88,8 @@ def load_hosted(
                     f"{loaded.packed_linears} packed" if loaded.packed_linears else "plain",
                 ),
                 ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
+                *loaded.details,
             ),
+            engine="lmi-dist" if library is None else library.engine,
         ),
     )

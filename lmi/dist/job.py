@@ -24,11 +24,9 @@ from typing import Final
 import msgspec
 
 from lmi.core import EngineDead
-from lmi.ipc.outbox import Outbox
 from lmi.dist.parallel.folder import JobFolder
 from lmi.dist.parallel.launch import Crew, Launcher
 from lmi.dist.place import Place
-from lmi.ipc.framing import Deframer
 from lmi.dist.wire import (
     Close,
     Failed,
@@ -38,6 +36,8 @@ from lmi.dist.wire import (
     decode_from_worker,
     frame,
 )
+from lmi.ipc.framing import Deframer
+from lmi.ipc.outbox import Outbox
 
 _RECEIVE_BYTES: Final = 1 << 18
 # For fork and exec, which wait for the disk at worst, or for mpirun.

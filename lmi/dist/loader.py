@@ -28,6 +28,7 @@ from lmi.dist.classes import generating_class
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.device import choose_device, choose_dtype
+from lmi.dist.library import Details, Library
 from lmi.dist.linear import pack_linears, packing_works
 from lmi.dist.probe import (
     LayerFacts,
@@ -55,7 +56,7 @@ class Loaded:
     forward_arguments: what its forward wants beside ids and positions. keeps_logits: whether it
     takes `logits_to_keep`. layers: its attention layers in order. reference: the logits of its own
     attention for `probe_ids`, (tokens, vocabulary), for the check of ours. packed_linears: layers
-    whose weight is packed for the processor.
+    whose weight is packed for the processor. details: what a library says that rebuilt the model.
     """
 
     model: PreTrainedModel
@@ -71,6 +72,7 @@ class Loaded:
     probe_ids: list[int]
     reference: torch.Tensor
     packed_linears: int
+    details: Details
 
     def logits(
         self, token_ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor
@@ -147,19 +149,28 @@ def load(
     model_config: Any,
     progress: Progress,
     collective: Collective | None = None,
+    library: Library | None = None,
 ) -> Loaded:
-    """Read the weights, or this rank's share of them, and compute the model's own reference."""
+    """Read the weights, or this rank's share of them, and compute the model's own reference.
+
+    library: rebuilds the model first; it gets all of the weights on every rank.
+    """
+    if library is not None:
+        library.check(config, model_config)
     device = choose_device(config)
     text_config = model_config.get_text_config(decoder=True)
     dtype = choose_dtype(config, device, getattr(text_config, "dtype", None))
     total = sum(path.stat().st_size for path in config.model.glob("*.safetensors"))
     progress("load weights", 0, total)
     attention = OWN_ATTENTION.get(model_config.model_type, "eager")
-    with _share(config, model_config, collective) as further:
+    with _share(config, model_config, None if library else collective) as further:
         auto = AutoModelForCausalLM
         model = read_weights(config, model_config, dtype, auto, attention, **further)
     model = model.to(device).eval().requires_grad_(False)
     progress("load weights", total, total)
+    details: Details = ()
+    if library is not None:
+        model, details = library.rebuild(model, progress)
 
     vocab_size = vocabulary(model, text_config)
     probe_ids = [(7 * i + 3) % vocab_size for i in range(PROBE_TOKENS)]
@@ -182,6 +193,7 @@ def load(
         probe_ids=probe_ids,
         reference=reference,
         packed_linears=packed,
+        details=details,
     )
 
 

@@ -20,7 +20,7 @@ class ModelFacts:
     kind: its `model_type`. dtype: of the KV cache. layers: what each attention layer keeps per
     token on this rank. model_len: tokens it was made for; length_note: why LMI-Dist serves fewer,
     or empty. kernels: the operations it is computed with, where they are ours. details: for the
-    start-up log, in order.
+    start-up log, in order. engine: whose layers these are, as `EngineInfo.engine` has it.
     """
 
     kind: str
@@ -33,6 +33,7 @@ class ModelFacts:
     length_note: str
     kernels: Kernels | None
     details: tuple[tuple[str, str], ...]
+    engine: str = "lmi-dist"
 
     @property
     def bytes_per_token(self) -> int:

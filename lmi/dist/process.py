@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from queue import Empty
-from typing import Final, Self
+from types import MappingProxyType
+from typing import Any, Final, Self
 
 from lmi.core import (
     Delta,
@@ -66,6 +67,8 @@ class ProcessEngine:
         progress: Callable[[str, int, int], None] = silent,
         *,
         core: str | None = None,
+        arguments: Mapping[str, Any] = MappingProxyType({}),
+        name: str | None = None,
         mpirun: bool = False,
         seconds: float = LOAD_SECONDS,
     ) -> Self:
@@ -73,17 +76,19 @@ class ProcessEngine:
 
         progress is called by this thread with a phase, what is done and the total. core:
         `module:name` of what makes the core in a worker (see `lmi.dist.wire.Start`), None for
-        LMI-Dist's own. mpirun: let Open MPI start the ranks; where this process is itself one of as
-        many that an mpirun has started, those are the ranks (`lmi.dist.parallel.meeting`). Raises
-        ConfigError or ModelError as the core did, EngineDead if a worker ends or is not ready after
-        `seconds`; no process is left behind then.
+        LMI-Dist's own; arguments: what else that is told, by name. name: the library's in errors,
+        None for LMI-Dist. mpirun: let Open MPI start the ranks; where this process is itself one of
+        as many that a launcher has started, those are the ranks (`lmi.dist.parallel.meeting`).
+        Raises ConfigError or ModelError as the core did, EngineDead if a worker ends or is not
+        ready after `seconds`; no process is left behind then.
         """
         ranks = config.tensor_parallel
         if core is None:
             core = CORE if ranks == 1 else RANK
             check(config)
         launcher = launcher_for(ranks, mpirun, os.environ)
-        return cls._start(Start(config, core), ranks, launcher, progress, seconds)
+        start = Start(config, core, arguments=dict(arguments))
+        return cls._start(start, ranks, launcher, progress, seconds, name=name or config.name)
 
     @classmethod
     def load_foreign(
@@ -101,7 +106,8 @@ class ProcessEngine:
         fields of `lmi.core.OPTIONAL` that it takes. Raises as `load` does.
         """
         launcher = launcher_for(1, False, os.environ)
-        return cls._start(Start(config, core), 1, launcher, progress, seconds, honours)
+        start = Start(config, core)
+        return cls._start(start, 1, launcher, progress, seconds, honours, name=config.name)
 
     @classmethod
     def _start(
@@ -112,10 +118,12 @@ class ProcessEngine:
         progress: Callable[[str, int, int], None],
         seconds: float,
         honours: frozenset[str] = frozenset(),
+        *,
+        name: str,
     ) -> Self:
         config = start.config
         with ExitStack() as on_failure:
-            job = Job(start, ranks, launcher, config.name)
+            job = Job(start, ranks, launcher, name)
             on_failure.callback(job.close, grace=0.0)
             tokenizer = Tokenizer.load(config.tokenizer, trust_remote_code=config.trust_remote_code)
             info = _await_ready(job, progress, seconds)

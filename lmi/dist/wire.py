@@ -33,12 +33,14 @@ class Start(Struct, frozen=True, tag=True, array_like=True):
     """Load this.
 
     core: `module:name` of what makes a core of a config and a progress function; of a place too
-    where there are several ranks, and a `Follower` on all ranks but the first.
+    where there are several ranks, and a `Follower` on all ranks but the first. arguments: what else
+    it is told, by name, of types that msgpack has.
     """
 
     config: DistConfig | ForeignConfig
     core: str
     place: Place = ALONE
+    arguments: dict[str, Any] = {}
 
 
 class Submit(Struct, frozen=True, tag=True, array_like=True, gc=False):

@@ -31,7 +31,6 @@ from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest
 from lmi.dist.parallel.following import Follower
 from lmi.dist.parallel.leading import LeadingCore
 from lmi.dist.parallel.meeting import join
-from lmi.ipc.tether import die_with
 from lmi.dist.place import Place
 from lmi.dist.wire import (
     AddAdapter,
@@ -47,6 +46,7 @@ from lmi.dist.wire import (
     Submit,
 )
 from lmi.dist.wire import Progress as Loading
+from lmi.ipc.tether import die_with
 
 # Beats of an idle rank 0 in the time after which its followers take it for hung.
 _BEATS: Final = 4
@@ -121,7 +121,8 @@ def _load(channel: Channel, start: Start) -> Core | Follower:
         channel.send(Loading(phase, done, total))
 
     told: Progress = progress if place.rank == 0 else silent
-    return make(start.config, told) if place.size == 1 else make(start.config, told, place)
+    where = () if place.size == 1 else (place,)
+    return make(start.config, told, *where, **start.arguments)
 
 
 def _work(channel: Channel, core: Core | Follower, config: DistConfig | ForeignConfig) -> None:

@@ -15,13 +15,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from typing import Final
 
 from lmi import djl
 from lmi.config import ConfigErrors, Front, Resolution, resolve
 from lmi.config.folder import descend
 from lmi.config.vllm_arguments import installed_release
 from lmi.custom import Seat
-from lmi.dist.parallel.meeting import mpi_place
+from lmi.dist.parallel.meeting import launched_place
 from lmi.launch.djl.staged import Staged
 from lmi.launch.function import PROCESSOR
 from lmi.launch.model import binder, facts, loaded, make
@@ -31,6 +32,9 @@ from lmi.launch.runnable import runnable
 from lmi.session import Served
 
 log = logging.getLogger("lmi.start")
+
+# Engines whose ranks are jobs of `lmi.dist`, which takes those that a launcher has started.
+_OURS: Final = frozenset({"lmi-dist", "deepspeed"})
 
 
 def resolve_worker(
@@ -110,13 +114,13 @@ class Follower:
         """Nothing: what can be wrong, the first rank finds, and it ends all of them."""
 
     async def initialise(self, properties: Mapping[str, str]) -> None:
-        """Become a rank of LMI-Dist's job, in a process of its own. Other engines start their own.
+        """Become a rank of the first one's job, in a process of its own, if its engine has ranks.
 
         Raises ConfigErrors.
         """
-        place = mpi_place(self.environ)
+        place = launched_place(self.environ)
         spec = resolve_worker(self.arguments, self.environ, properties).spec
-        if spec.engine != "lmi-dist" or place is None:
+        if spec.engine not in _OURS or place is None:
             log.info("%s starts its ranks by itself: this one has nothing to do", spec.engine)
             return
         words = (sys.executable, "-m", "lmi.dist.worker", "--join", place.name)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from lmi.dist.config import DistConfig
 from lmi.dist.cores import available_cores
 from lmi.dist.decoder.config import Unfit, read_decoder_config
-from lmi.dist.parallel.meeting import mpi_place
+from lmi.dist.parallel.meeting import launched_place
 
 MOST: Final = 8  # ranks of a job: those of one host
 
@@ -62,8 +62,8 @@ def wanted(config: DistConfig) -> str | None:
     if degree == 1:
         return None
     cores = available_cores()
-    place = mpi_place(os.environ)
-    # An mpirun that started as many processes has given each a core: this one sees its own only.
+    place = launched_place(os.environ)
+    # A launcher of as many processes may have given each a core: this one sees its own only.
     if degree > cores and (place is None or place.size != degree):
         return f"each rank needs a core, and there are {cores}; expected 1 to {cores}"
     if config.runtime == "generate":

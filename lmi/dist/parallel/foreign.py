@@ -1,4 +1,4 @@
-"""For programs that somebody else runs under mpirun, once per rank: only the first one serves.
+"""For programs that a launcher runs once per rank (mpirun, torchrun, deepspeed): the first serves.
 
 The process of rank 0 loads an engine with `ProcessEngine.load`, which recognises the others; each
 of the others calls `follow` instead, and needs to know nothing of the model: it is told.
@@ -9,12 +9,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from lmi.dist.parallel.meeting import mpi_place
+from lmi.dist.parallel.meeting import launched_place
 
 
 def is_follower(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether Open MPI has started this process as a rank other than the first."""
-    place = mpi_place(environment)
+    """Whether a launcher has started this process as a rank other than the first."""
+    place = launched_place(environment)
     return place is not None and place.rank > 0
 
 
@@ -26,6 +26,6 @@ def follow(environment: Mapping[str, str] = os.environ) -> int:
     """
     from lmi.dist.worker import main
 
-    place = mpi_place(environment)
+    place = launched_place(environment)
     assert place is not None, "see is_follower"
     return main(["--join", place.name])

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from lmi.core import EngineDead
-from lmi.dist.parallel.meeting import Meeting, mpi_place
+from lmi.dist.parallel.meeting import Meeting, launched_place
 
 Process = subprocess.Popen[bytes]
 
@@ -170,7 +170,7 @@ class MpiRun:
 
 
 class Gather:
-    """Ranks that a foreign mpirun has started together with this process, which is its rank 0.
+    """Ranks that a foreign launcher has started together with this process, which is its rank 0.
 
     Our rank 0 is a child nevertheless: this process is the front.
     """
@@ -195,9 +195,9 @@ class Gather:
 def launcher_for(size: int, mpirun: bool, environment: Mapping[str, str]) -> Launcher:
     """The way to start `size` ranks from a process with this environment.
 
-    Where Open MPI has started as many processes as there are ranks, those are the ranks.
+    Where a launcher has started as many processes as there are ranks, those are the ranks.
     """
-    place = mpi_place(environment)
+    place = launched_place(environment)
     if size > 1 and place is not None and place.size == size:
         return Gather(place.name)
     return MpiRun() if mpirun else Spawn()

@@ -1,11 +1,14 @@
-"""How ranks that mpirun started find the front: under a name, on this host.
+"""How ranks that a launcher started find the front: under a name, on this host.
 
 The name is one of Linux's abstract sockets: it leaves no file, and vanishes with the front. A rank
 says which it is; the front answers with the descriptor of the socket that they will speak over.
 Each side makes sure that the other is of the same user.
 
-Open MPI tells its processes their ranks in the environment (OMPI_COMM_WORLD_RANK and _SIZE), and
-the number of its job, which names the meeting of ranks that the front has not started itself.
+A launcher tells its processes their ranks in the environment, and what names their meeting where
+the front has not started them itself. Open MPI's mpirun: OMPI_COMM_WORLD_RANK and _SIZE, and the
+number of its job. torchrun and the `deepspeed` launcher: RANK, WORLD_SIZE and LOCAL_RANK, with
+LOCAL_WORLD_SIZE or LOCAL_SIZE, and MASTER_ADDR and MASTER_PORT, which no other job here has.
+Cluster managers set some of these too: it takes all of them, and all ranks on one host.
 """
 
 from __future__ import annotations
@@ -29,32 +32,51 @@ _CREDENTIALS: Final = struct.Struct("3i")  # pid, uid, gid: unix(7)
 
 
 @dataclass(frozen=True, slots=True)
-class MpiPlace:
-    """What Open MPI tells a process of its place. name: of the meeting of this job."""
+class LaunchedPlace:
+    """What a launcher tells a process of its place. name: of the meeting of this job."""
 
     rank: int
     size: int
     name: str
 
 
-def mpi_place(environment: Mapping[str, str]) -> MpiPlace | None:
-    """The place that Open MPI gave this process, None where it did not start it."""
+def launched_place(environment: Mapping[str, str]) -> LaunchedPlace | None:
+    """The place that a launcher gave this process, None where none did."""
+    return _mpi_place(environment) or _torch_place(environment)
+
+
+def _mpi_place(environment: Mapping[str, str]) -> LaunchedPlace | None:
     try:
         rank, size = (int(environment[f"OMPI_COMM_WORLD_{what}"]) for what in ("RANK", "SIZE"))
     except (KeyError, ValueError):
         return None
     job = environment.get("PMIX_NAMESPACE") or environment.get("OMPI_MCA_ess_base_jobid", "0")
-    return MpiPlace(rank, size, f"lmi-{os.getuid()}-{job}")
+    return LaunchedPlace(rank, size, f"lmi-{os.getuid()}-{job}")
+
+
+def _torch_place(environment: Mapping[str, str]) -> LaunchedPlace | None:
+    local = environment.get("LOCAL_WORLD_SIZE") or environment.get("LOCAL_SIZE", "")
+    try:
+        rank, size = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+        here = (int(environment["LOCAL_RANK"]), int(local))
+        master = (environment["MASTER_ADDR"], environment["MASTER_PORT"])
+    except (KeyError, ValueError):
+        return None
+    if here != (rank, size):  # ranks on several hosts don't meet under a name of one
+        return None
+    return LaunchedPlace(rank, size, f"lmi-{os.getuid()}-{master[0]}-{master[1]}")
 
 
 def join(name: str, environment: Mapping[str, str], seconds: float = JOIN_SECONDS) -> socket.socket:
-    """Meet the front under this name as the rank that Open MPI says; returns the link to it.
+    """Meet the front under this name as the rank that the launcher says; returns the link to it.
 
     Raises EngineDead when it is not there after `seconds`.
     """
-    place = mpi_place(environment)
+    place = launched_place(environment)
     if place is None:
-        raise EngineDead("this process was not started by Open MPI's mpirun: it has no rank")
+        raise EngineDead(
+            "this process was not started by mpirun, torchrun or deepspeed: it has no rank"
+        )
     until = time.monotonic() + seconds
     while True:
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
@@ -69,7 +91,7 @@ def join(name: str, environment: Mapping[str, str], seconds: float = JOIN_SECOND
         time.sleep(_RETRY_SECONDS)
 
 
-def _introduce(door: socket.socket, place: MpiPlace) -> socket.socket:
+def _introduce(door: socket.socket, place: LaunchedPlace) -> socket.socket:
     if peer(door).uid != os.getuid():
         raise EngineDead("the front that answered belongs to another user")
     door.settimeout(_ANSWER_SECONDS)

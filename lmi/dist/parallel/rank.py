@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,10 +13,12 @@ from lmi.dist.config import DistConfig
 from lmi.dist.core import EngineCore
 from lmi.dist.device import choose_device
 from lmi.dist.engine import Progress
+from lmi.dist.model import PagedModel
 from lmi.dist.parallel.following import Follower
 from lmi.dist.parallel.leading import LeadingCore
 from lmi.dist.parallel.samplers import FollowingSampler, LeadingSampler
 from lmi.dist.place import Place
+from lmi.dist.runtimes import load_model
 
 
 def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | Follower:
@@ -23,6 +26,11 @@ def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | 
 
     Raises ConfigError, ModelError, or EngineDead where another rank fails; may take minutes.
     """
+    return core_of(config, progress, choose(config, place, device_of(config, place)))
+
+
+def device_of(config: DistConfig, place: Place) -> torch.device:
+    """The device of this rank alone, made the current one. Raises ConfigError."""
     device = choose_device(config)
     if device.type == "cuda":
         gpus = torch.cuda.device_count()
@@ -30,14 +38,18 @@ def load(config: DistConfig, progress: Progress, place: Place) -> LeadingCore | 
             raise config.error("tensor_parallel", f"each rank needs a GPU; expected 1 to {gpus}")
         device = torch.device("cuda", place.rank)
         torch.cuda.set_device(device)
-    return core_of(config, progress, choose(config, place, device))
+    return device
 
 
 def core_of(
-    config: DistConfig, progress: Progress, collective: Collective
+    config: DistConfig,
+    progress: Progress,
+    collective: Collective,
+    load: Callable[[DistConfig, Progress, Collective | None], PagedModel] = load_model,
 ) -> LeadingCore | Follower:
-    """This rank's share, for ranks that have met. Raises as `load` does."""
+    """This rank's share, for ranks that have met. load: gives it. Raises as this module's `load`
+    does."""
     leads = collective.rank == 0
     sampler = partial(LeadingSampler if leads else FollowingSampler, collective)
-    core = EngineCore(config, progress, collective=collective, sampler=sampler)
+    core = EngineCore(config, progress, collective=collective, sampler=sampler, load=load)
     return LeadingCore(core, collective) if leads else Follower(core, collective)
