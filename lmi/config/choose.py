@@ -160,10 +160,9 @@ def _named(question: Question) -> Choice | None:
 
 
 def _of_deepspeed(choice: Choice, question: Question) -> Choice:
-    """Its engine generates text with continuous batching; the rest is its handler's.
-
-    Raises NoEngine where that batching is asked for by name, and nothing can be generated so.
-    """
+    """Its engine generates text with continuous batching; the rest is its handler's."""
+    if question.rolling_batch == "deepspeed":
+        return choice
     if _unbatched(question):
         why = "option.rolling_batch=disable asks for no continuous batching"
     elif _generates(question) is False or question.task == "conversational":
@@ -172,12 +171,6 @@ def _of_deepspeed(choice: Choice, question: Question) -> Choice:
         why = f"{_kind(question)} has an encoder, which is for its handler"
     else:
         return choice
-    if question.rolling_batch == "deepspeed":
-        raise NoEngine(
-            "option.rolling_batch",
-            f"{why}, without continuous batching; leave option.rolling_batch out and write "
-            "engine=DeepSpeed",
-        )
     return Choice(FUNCTIONS, f"{choice.reason}; {why}", choice.because, DEEPSPEED_HANDLER)
 
 

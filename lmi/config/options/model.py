@@ -160,6 +160,11 @@ OPTIONS = (
                 ("auto", "text-generation", "conversational", "generate"),
                 "vLLM generates text only here; expected text-generation",
             ),
+            "deepspeed": Limit(
+                ("auto", "text-generation", "conversational", "generate"),
+                "only text is generated with continuous batching; for this task leave "
+                "option.rolling_batch out and write engine=DeepSpeed",
+            ),
         },
     ),
     Option(

@@ -96,9 +96,7 @@ def test_deepspeeds_handler_takes_what_needs_no_continuous_batching(question: Qu
     assert (choice.engine, choice.entry_point) == ("python", "djl_python.deepspeed")
     assert choice.reason
     named = replace(question, engine="DeepSpeed", rolling_batch="deepspeed")
-    if question.rolling_batch != "disable":
-        with pytest.raises(NoEngine, match="without continuous batching"):
-            choose(named, ALL)
+    assert choose(named, ALL).engine == "deepspeed"  # which may then refuse the task
     with pytest.raises(NoEngine, match="deepspeed is not installed"):
         choose(question, HERE)
 
