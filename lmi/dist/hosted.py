@@ -87,6 +87,7 @@ def load_hosted(
                     "linear layers",
                     f"{loaded.packed_linears} packed" if loaded.packed_linears else "plain",
                 ),
+                *((("weights", loaded.low_bit),) if loaded.low_bit else ()),
                 ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
                 *loaded.details,
             ),

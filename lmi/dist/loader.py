@@ -37,6 +37,7 @@ from lmi.dist.probe import (
     probing_interface,
     set_layer,
 )
+from lmi.dist.quantized.hosted import low_bit_arguments, low_bit_label
 from lmi.dist.unpageable import Unpageable
 
 Progress = Callable[[str, int, int], None]
@@ -57,6 +58,7 @@ class Loaded:
     takes `logits_to_keep`. layers: its attention layers in order. reference: the logits of its own
     attention for `probe_ids`, (tokens, vocabulary), for the check of ours. packed_linears: layers
     whose weight is packed for the processor. details: what a library says that rebuilt the model.
+    low_bit: what is to be said of quantised layers, None without any.
     """
 
     model: PreTrainedModel
@@ -73,6 +75,7 @@ class Loaded:
     reference: torch.Tensor
     packed_linears: int
     details: Details
+    low_bit: str | None
 
     def logits(
         self, token_ids: torch.Tensor, positions: torch.Tensor, rows: torch.Tensor
@@ -165,7 +168,8 @@ def load(
     attention = OWN_ATTENTION.get(model_config.model_type, "eager")
     with _share(config, model_config, None if library else collective) as further:
         auto = AutoModelForCausalLM
-        model = read_weights(config, model_config, dtype, auto, attention, **further)
+        model = read_weights(config, model_config, dtype, auto, attention, collective, **further)
+    low_bit = low_bit_label(model)
     model = model.to(device).eval().requires_grad_(False)
     progress("load weights", total, total)
     details: Details = ()
@@ -194,6 +198,7 @@ def load(
         reference=reference,
         packed_linears=packed,
         details=details,
+        low_bit=low_bit,
     )
 
 
@@ -237,26 +242,30 @@ def read_weights(
     dtype: torch.dtype,
     auto: Any,
     attention: str | None,
+    collective: Collective | None = None,
     **further: Any,
 ) -> PreTrainedModel:
-    """The model of auto class `auto`, on the host. Raises ModelError, also for missing weights.
+    """The model of auto class `auto`, on the host; quantised layers are where the kernels compute.
 
-    attention: a name of transformers' attention interface, None for the model's default. further:
-    other arguments of `from_pretrained`.
+    attention: a name of transformers' attention interface, None for the model's default.
+    collective: of the ranks that share the model. further: other arguments of `from_pretrained`.
+    Raises ModelError, also for missing weights.
     """
     transformers_logging.disable_progress_bar()
     try:
-        model, report = auto.from_pretrained(
-            config.model,
-            config=model_config,
-            dtype=dtype,
-            attn_implementation=attention,
-            use_safetensors=True,
-            local_files_only=True,
-            trust_remote_code=config.trust_remote_code,
-            output_loading_info=True,
-            **further,
-        )
+        with low_bit_arguments(config, model_config, dtype, collective) as low_bit:
+            model, report = auto.from_pretrained(
+                config.model,
+                config=model_config,
+                dtype=dtype,
+                attn_implementation=attention,
+                use_safetensors=True,
+                local_files_only=True,
+                trust_remote_code=config.trust_remote_code,
+                output_loading_info=True,
+                **low_bit,
+                **further,
+            )
     except (
         ImportError,  # the library of a quantisation method that is not installed
         OSError,

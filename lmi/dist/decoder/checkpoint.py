@@ -57,6 +57,13 @@ class Checkpoint:
         """The file of a tensor, for messages."""
         return str(self._homes[name][0]) if name in self._homes else str(self._folder)
 
+    def where_layer(self, name: str) -> str:
+        """The file of a layer's first tensor, for messages."""
+        return next(
+            (str(path) for tensor, (path, _) in self._homes.items() if tensor.startswith(name)),
+            str(self._folder),
+        )
+
     def shape(self, name: str) -> tuple[int, ...]:
         """A tensor's shape, without reading it."""
         _, file = self._home(name)

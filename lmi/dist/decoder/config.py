@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from lmi.core import ModelError
+from lmi.dist.decoder.quantization import BY_LIBRARY, Quantization, quantization_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class DecoderConfig:
     windows: per layer, tokens that a token sees with itself, or None for all. experts and
     experts_per_token: of a mixture (Mixtral), else 0. query_key_norm: an RMSNorm per head before
     the rotation (Qwen3). max_positions: tokens the model was made for. eos_ids: its end tokens.
+    quantization: None for a plain checkpoint.
     """
 
     kind: str
@@ -66,7 +68,7 @@ class DecoderConfig:
     experts_per_token: int
     dtype: str | None
     eos_ids: frozenset[int]
-    quantization: dict[str, Any] | None
+    quantization: Quantization | None
 
 
 # What a family's own configuration class assumes where config.json is silent.
@@ -147,6 +149,9 @@ def read_decoder_config(folder: Path) -> DecoderConfig | Unfit:
             raise ModelError(
                 f"{folder}/config.json: {name}={values.get(name)!r}: expected a whole number from 1"
             )
+    quantization = quantization_of(folder, raw)
+    if quantization is not None and quantization.method in BY_LIBRARY:
+        return Unfit(f"its weights are made for the library {quantization.method}")
     heads = values["num_attention_heads"]
     size = values.get("head_dim") or values["hidden_size"] // heads
     rope = _rope(values, size)
@@ -171,7 +176,7 @@ def read_decoder_config(folder: Path) -> DecoderConfig | Unfit:
         experts_per_token=values.get("num_experts_per_tok", 0) if kind == "mixtral" else 0,
         dtype=values.get("dtype") or values.get("torch_dtype"),
         eos_ids=_eos_ids(folder, raw),
-        quantization=values.get("quantization_config"),
+        quantization=quantization,
     )
 
 

@@ -17,7 +17,7 @@ from lmi.dist.device import choose_device, choose_dtype, dtype_named
 from lmi.dist.kernels.choose import choose_kernels, computing_threads, widens
 from lmi.dist.kv import LayerShape
 from lmi.dist.model import ModelFacts
-from lmi.dist.quantized import reader_of
+from lmi.dist.quantized.choose import check_label, choose_reader
 
 Progress = Callable[[str, int, int], None]
 
@@ -36,11 +36,9 @@ def load_decoder(
     shard = Shard() if collective is None else Shard(collective.rank, collective.size)
     heads = shard.part(decoder_config.kv_heads, "KV heads")
     shard.part(decoder_config.heads, "heads")
-    quantized = None
-    if decoder_config.quantization is not None:
-        where = f"{config.model}/config.json: quantization_config"
-        quantized = reader_of(decoder_config.quantization, where)
+    quantized = choose_reader(config, decoder_config.quantization)
     with Checkpoint(config.model) as checkpoint:
+        check_label(checkpoint, decoder_config.quantization)
         reader = WeightReader(decoder_config, checkpoint, kernels, shard, dtype, device, quantized)
         weights = reader.read(progress)
     shape = LayerShape(heads[1] - heads[0], decoder_config.head_size, decoder_config.head_size)

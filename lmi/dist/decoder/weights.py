@@ -16,6 +16,7 @@ from lmi.dist.decoder.mlp import GatedMlp, Mlp
 from lmi.dist.decoder.shard import Shard, splits_vocabulary
 from lmi.dist.kernels.base import Heads, Kernels, Linear
 from lmi.dist.kernels.low_bit import LowBitWeight, side_by_side
+from lmi.dist.quantized.layer import check_shape, quantised_layers
 
 Progress = Callable[[str, int, int], None]
 
@@ -90,6 +91,7 @@ class WeightReader:
         self._shard = shard
         self._dtype = dtype
         self._device = device
+        self._marked = frozenset(quantised_layers(checkpoint))
         self._nbytes = 0
 
     def read(self, progress: Progress) -> Weights:
@@ -166,11 +168,16 @@ class WeightReader:
 
     def _head(self, table: torch.Tensor) -> Linear:
         config = self._config
-        name = "lm_head.weight"
+        name = "lm_head"
         shape = (config.vocab_size, config.hidden)
         start, stop = 0, config.vocab_size
         if splits_vocabulary(config, self._shard):
             start, stop = self._shard.part(config.vocab_size, "vocabulary entries")
+        quantised = self._low_bit(name, *shape) if name in self._marked else None
+        if quantised is not None:
+            # Whatever config.json says of tying: a table has no such numbers to share.
+            return self._low_bit_linear([quantised.rows(start, stop)], None)
+        name = f"{name}.weight"
         if name in self._checkpoint:
             whole = self._checkpoint.take(name, shape, part=(0, start, stop))
             if not config.tied:
@@ -228,11 +235,8 @@ class WeightReader:
         if self._quantized is None:
             return None
         weight = self._quantized.read(self._checkpoint, name)
-        if weight is not None and weight.values.shape != (outputs, inputs):
-            raise ModelError(
-                f"{self._checkpoint.where(name)}: {name} has the quantised shape "
-                f"{tuple(weight.values.shape)}, config.json says {(outputs, inputs)}"
-            )
+        if weight is not None:
+            check_shape(self._checkpoint, name, weight, (outputs, inputs))
         return weight
 
     def _low_bit_linear(self, parts: list[LowBitWeight], bias: torch.Tensor | None) -> Linear:

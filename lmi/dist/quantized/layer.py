@@ -3,12 +3,42 @@
 from __future__ import annotations
 
 from math import ceil
+from typing import Final
 
 import torch
 
 from lmi.core import ModelError
 from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.kernels.low_bit import LowBitWeight
+
+# What only a quantised layer has beside its weight, or in its place, in any format known.
+_MARKS: Final = ("qweight", "weight_packed", "weight_scale", "weight_scale_inv")
+# How safetensors' names of dtypes begin that no plain weight has: whole numbers, and 8 bits.
+_NARROW: Final = ("I", "U", "F8")
+
+
+def quantised_layers(checkpoint: Checkpoint) -> list[str]:
+    """The names of all layers that some format would call quantised, by their tensors alone."""
+    found: dict[str, None] = {}
+    for name in checkpoint.names():
+        layer, _, suffix = name.rpartition(".")
+        if suffix in _MARKS or (
+            suffix == "weight" and checkpoint.dtype_name(name).startswith(_NARROW)
+        ):
+            found[layer] = None
+    return list(found)
+
+
+def check_shape(
+    checkpoint: Checkpoint, name: str, weight: LowBitWeight, shape: tuple[int, int]
+) -> None:
+    """Raise ModelError unless the layer `name` has the model's shape (outputs, inputs)."""
+    found = (weight.out_features, weight.in_features)
+    if found != shape:
+        raise ModelError(
+            f"{checkpoint.where_layer(name)}: {name} has the quantised shape {found}, config.json "
+            f"says {shape}"
+        )
 
 
 class Layer:
@@ -43,13 +73,17 @@ class Layer:
     def scales(self, suffix: str, shape: tuple[int, int]) -> torch.Tensor:
         """Scales in float32, all finite. shape: (rows, columns); a single column may be missing
         from the file's shape."""
-        name = f"{self.name}.{suffix}"
-        tensor = self._checkpoint.take(name)
+        found = self.finite(suffix)
+        if tuple(found.shape) not in (shape, shape[:1] if shape[1] == 1 else shape):
+            raise self.error(suffix, f"has the shape {tuple(found.shape)}, expected {shape}")
+        return found.reshape(shape)
+
+    def finite(self, suffix: str) -> torch.Tensor:
+        """Scales of any shape in float32, all finite."""
+        tensor = self._checkpoint.take(f"{self.name}.{suffix}")
         if not tensor.is_floating_point():
             raise self.error(suffix, f"is {tensor.dtype}, expected a floating-point type")
-        if tuple(tensor.shape) not in (shape, shape[:1] if shape[1] == 1 else shape):
-            raise self.error(suffix, f"has the shape {tuple(tensor.shape)}, expected {shape}")
-        found = tensor.float().reshape(shape)
+        found = tensor.float()
         if not torch.isfinite(found).all():
             raise self.error(suffix, "holds a scale that is not finite")
         return found

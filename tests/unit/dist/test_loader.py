@@ -78,7 +78,7 @@ def test_pickled_weights_are_refused_with_the_way_out(tmp_path: Path) -> None:
 def test_a_truncated_checkpoint_is_refused(tmp_path: Path) -> None:
     weights = make_model(tmp_path / "llama", "llama") / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
-    with pytest.raises(ModelError, match="the weights can't be read"):
+    with pytest.raises(ModelError, match="model.safetensors can't be read"):
         start(weights.parent)
 
 
