@@ -6,17 +6,22 @@ from dataclasses import dataclass
 
 import torch
 
+from lmi.dist.float8 import FLOAT8, narrow
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
     """What one attention layer keeps per token, as it was seen in a forward pass.
 
-    kv_heads: heads of K and V (on this rank). key_size, value_size: numbers per head.
+    kv_heads: heads of K and V (on this rank). key_size, value_size: numbers per head. key_scale,
+    value_scale: what the numbers of an FP8 cache are multiplied by; of other caches 1.
     """
 
     kv_heads: int
     key_size: int
     value_size: int
+    key_scale: float = 1.0
+    value_scale: float = 1.0
 
     @property
     def numbers_per_token(self) -> int:
@@ -29,10 +34,11 @@ class LayerCache:
 
     keys: (blocks, block size, KV heads, key size); values likewise. flat_keys, flat_values: the
     same memory as (slots, KV heads, size), slot = block * block size + offset. A row of the block
-    view as (block size * KV heads * size) is what a gather copies.
+    view as (block size * KV heads * size) is what a gather copies. Numbers are e4m3 (FP8) or of the
+    dtype that the model computes in; the former are K and V divided by the scales of the shape.
     """
 
-    __slots__ = ("flat_keys", "flat_values", "keys", "values")
+    __slots__ = ("_moved", "flat_keys", "flat_values", "keys", "shape", "values")
 
     def __init__(
         self,
@@ -42,6 +48,7 @@ class LayerCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
+        self.shape = shape
         # Zeros, not empty: a masked position still enters a product, and 0 * NaN is NaN. On a CPU
         # the pages are only taken from the system when they are first written.
         self.keys = torch.zeros(
@@ -52,21 +59,49 @@ class LayerCache:
         )
         self.flat_keys = self.keys.flatten(0, 1)
         self.flat_values = self.values.flatten(0, 1)
+        # The blocks in a dtype whose rows torch can move: of e4m3 it knows too little.
+        self._moved = [_movable(self.keys), _movable(self.values)]
 
-    def write(self, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> None:
-        """Store (tokens, KV heads, size) at slots (tokens)."""
-        self.flat_keys.index_copy_(0, slots, key)
-        self.flat_values.index_copy_(0, slots, value)
+    def write(
+        self, slots: torch.Tensor, key: torch.Tensor, value: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Store (tokens, KV heads, size) at slots (tokens); returns both as they will be read."""
+        stored = (
+            self._stored(key, self.shape.key_scale),
+            self._stored(value, self.shape.value_scale),
+        )
+        for blocks, rows in zip(self._moved, stored, strict=True):
+            blocks.flatten(0, 1).index_copy_(0, slots, _movable(rows))
+        return (
+            widened(stored[0], self.shape.key_scale, key.dtype),
+            widened(stored[1], self.shape.value_scale, value.dtype),
+        )
+
+    def _stored(self, numbers: torch.Tensor, scale: float) -> torch.Tensor:
+        if self.keys.dtype != FLOAT8:
+            return numbers.to(self.keys.dtype)
+        return narrow(numbers.float() * (1 / scale))
 
     def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copy whole blocks. No block is in both."""
-        self.keys.index_copy_(0, targets, self.keys.index_select(0, sources))
-        self.values.index_copy_(0, targets, self.values.index_select(0, sources))
+        for blocks in self._moved:
+            blocks.index_copy_(0, targets, blocks.index_select(0, sources))
 
     def scrub(self, blocks: torch.Tensor) -> None:
         """Zero whole blocks, so that numbers that are not finite can't reach their next owner."""
-        self.keys.index_fill_(0, blocks, 0)
-        self.values.index_fill_(0, blocks, 0)
+        for moved in self._moved:
+            moved.index_fill_(0, blocks, 0)
+
+
+def widened(numbers: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
+    """Cached numbers as a model computes with them."""
+    if numbers.dtype != FLOAT8:
+        return numbers.to(dtype)
+    return (numbers.to(torch.float32) * scale).to(dtype)
+
+
+def _movable(numbers: torch.Tensor) -> torch.Tensor:
+    return numbers.view(torch.uint8) if numbers.dtype == FLOAT8 else numbers
 
 
 class Workspace:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import byref, c_double
-from typing import Any
+from typing import Any, Final
 
 import torch
 
+from lmi.dist.float8 import FLOAT8
 from lmi.dist.kernels.base import Heads, Linear, Segments
+from lmi.dist.kernels.cpu_float8 import float8
 from lmi.dist.kernels.cpu_linear import FORMATS, Outputs, dense, low_bit
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.kv import LayerCache
@@ -23,6 +25,9 @@ from lmi.dist.native.library import (
     load_library,
     threads,
 )
+
+# Of K and V there is one more.
+CACHE_FORMATS: Final = {**FORMATS, FLOAT8: 3}
 
 
 class CpuKernels:
@@ -62,7 +67,9 @@ class CpuKernels:
         return dense(self._library, weight, bias, self._linear_outputs)
 
     def low_bit_linear(self, weight: LowBitWeight, bias: torch.Tensor | None) -> Linear:
-        """At its own bits in memory; see `lmi.dist.kernels.cpu_linear.low_bit`."""
+        """At its own bits in memory; see `lmi.dist.kernels.cpu_linear.low_bit` and `cpu_float8`."""
+        if weight.is_float8:
+            return float8(self._library, weight, bias, self._linear_outputs)
         return low_bit(self._library, weight, bias, self._linear_outputs)
 
     def embed(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
@@ -190,8 +197,8 @@ class CpuKernels:
         found = self._shapes.get((id(cache), id(heads)))
         if found is None:
             struct = AttentionStruct(
-                format=FORMATS[cache.keys.dtype],
-                scaling=heads.scaling,
+                format=CACHE_FORMATS[cache.keys.dtype],
+                scaling=heads.scaling * cache.shape.key_scale,
                 query_heads=heads.query,
                 kv_heads=heads.kv,
                 size=heads.size,
@@ -200,6 +207,9 @@ class CpuKernels:
                 window=heads.window or 0,
                 keys=cache.keys.data_ptr(),
                 values=cache.values.data_ptr(),
+                key_factor=1 / cache.shape.key_scale,
+                value_factor=1 / cache.shape.value_scale,
+                value_scale=cache.shape.value_scale,
             )
             found = (byref(struct), struct, cache, heads)
             self._shapes[id(cache), id(heads)] = found

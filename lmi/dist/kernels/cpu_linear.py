@@ -58,7 +58,7 @@ class Outputs:
         return view, view.data_ptr()
 
 
-class _Packed:
+class Packed:
     """What the layers share: the C structure, what it points at, and where results go."""
 
     __slots__ = ("_call", "_kept", "_outputs", "_struct", "in_features", "nbytes", "out_features")
@@ -87,27 +87,27 @@ class _Packed:
 
 def dense(
     library: Any, weight: torch.Tensor, bias: torch.Tensor | None, outputs: Outputs
-) -> _Packed:
+) -> Packed:
     """A weight packed into panels, in the format it came in: float32, bfloat16 or float16."""
     if weight.dtype not in FORMATS:
         raise ValueError(f"a weight of {weight.dtype}: expected one of {list(FORMATS)}")
     form, size = FORMATS[weight.dtype], tuple(weight.shape)
     packed = torch.empty(library.lmi_packed_numbers(form, *size), dtype=weight.dtype)
     library.lmi_pack(form, weight.contiguous().data_ptr(), *size, packed.data_ptr())
-    bias = _floats(bias)
+    bias = floats(bias)
     struct = LinearStruct(
         format=form,
         inputs=size[1],
         outputs=size[0],
         weights=packed.data_ptr(),
-        bias=_address(bias),
+        bias=address_of(bias),
     )
-    return _Packed(library.lmi_linear, struct, (packed, bias), outputs)
+    return Packed(library.lmi_linear, struct, (packed, bias), outputs)
 
 
 def low_bit(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
-) -> _Packed:
+) -> Packed:
     """The product of whole numbers where rows and weights have 8 bits and one scale each; else the
     weights are turned wide in registers, group by group."""
     if (
@@ -123,25 +123,25 @@ def low_bit(
 
 def _int8(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
-) -> _Packed:
+) -> Packed:
     count, inputs = weight.out_features, weight.in_features
     panel = library.lmi_panel()
     packed = torch.empty(-(-count // panel) * panel * -(-inputs // 2) * 2, dtype=torch.int8)
     library.lmi_pack_int8(weight.values.contiguous().data_ptr(), count, inputs, packed.data_ptr())
-    scales, bias = weight.scales.reshape(-1).to(torch.float32, copy=True), _floats(bias)
+    scales, bias = weight.scales.reshape(-1).to(torch.float32, copy=True), floats(bias)
     struct = Int8Struct(
         inputs=inputs,
         outputs=count,
         weights=packed.data_ptr(),
-        bias=_address(bias),
+        bias=address_of(bias),
         scales=scales.data_ptr(),
     )
-    return _Packed(library.lmi_int8_linear, struct, (packed, bias, scales), outputs)
+    return Packed(library.lmi_int8_linear, struct, (packed, bias, scales), outputs)
 
 
 def _grouped(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
-) -> _Packed:
+) -> Packed:
     count, inputs = weight.out_features, weight.in_features
     values, middle = weight.values, 0.0 if weight.bits == 8 else float(1 << (weight.bits - 1))
     zeros = weight.zeros
@@ -158,10 +158,10 @@ def _grouped(
     library.lmi_pack_low_bit(
         weight.bits, values.contiguous().data_ptr(), count, inputs, packed.data_ptr()
     )
-    group_of, bias = groups.to(torch.int32), _floats(bias)
-    scales = _narrowest(_panelled(weight.scales, library.lmi_panel()))
+    group_of, bias = groups.to(torch.int32), floats(bias)
+    scales = _narrowest(panelled(weight.scales, library.lmi_panel()))
     if zeros is not None:
-        zeros = _panelled(zeros, library.lmi_panel())
+        zeros = panelled(zeros, library.lmi_panel())
         whole = zeros.clamp(0, 255).to(torch.uint8)
         if torch.equal(whole.to(torch.float32), zeros):
             zeros = whole
@@ -174,18 +174,18 @@ def _grouped(
         inputs=inputs,
         outputs=count,
         words=packed.data_ptr(),
-        bias=_address(bias),
+        bias=address_of(bias),
         group_of=group_of.data_ptr(),
         groups=weight.scales.shape[1],
         scales=scales.data_ptr(),
-        zeros=_address(zeros),
-        order=_address(order),
+        zeros=address_of(zeros),
+        order=address_of(order),
     )
     kept = (packed, bias, group_of, scales, zeros, order)
-    return _Packed(library.lmi_low_bit_linear, struct, kept, outputs)
+    return Packed(library.lmi_low_bit_linear, struct, kept, outputs)
 
 
-def _panelled(numbers: torch.Tensor, panel: int) -> torch.Tensor:
+def panelled(numbers: torch.Tensor, panel: int) -> torch.Tensor:
     """(out, groups) -> (panels, groups, panel), with zeros for the outputs that do not exist."""
     count, groups = numbers.shape
     panels = -(-count // panel)
@@ -203,9 +203,11 @@ def _narrowest(numbers: torch.Tensor) -> torch.Tensor:
     return numbers
 
 
-def _floats(bias: torch.Tensor | None) -> torch.Tensor | None:
+def floats(bias: torch.Tensor | None) -> torch.Tensor | None:
+    """A bias of our own in float32."""
     return None if bias is None else bias.to(torch.float32, copy=True)
 
 
-def _address(tensor: torch.Tensor | None) -> int | None:
+def address_of(tensor: torch.Tensor | None) -> int | None:
+    """For a pointer that may be null."""
     return None if tensor is None else tensor.data_ptr()

@@ -7,17 +7,21 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from lmi.dist.float8 import FLOAT8
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LowBitWeight:
     """weight[o, i] = (values[o, i] - zeros[o, g]) * scales[o, g] with g the group of input i.
 
-    bits: 3, 4 or 8. values: (out, in), uint8 from 0 to 2**bits - 1, or int8 for 8 bits. scales:
-    (out, groups) float32. zeros: (out, groups) float32, or None where they are 0 (8 bits) or the
-    middle of the range (2**(bits - 1), fewer bits). group: (in) int64 group of each input feature
-    (act-order), or None where groups are consecutive runs of in / groups. activation_bits: 8 where
-    the rows are quantised too, one scale per row at run time (W8A8), else None. A checkpoint's
-    reader makes one per layer and drops it once a `Linear` has packed it.
+    bits: 3, 4 or 8. values: (out, in), uint8 from 0 to 2**bits - 1, or for 8 bits int8, or e4m3
+    (FP8: none of them NaN, and no zeros). scales: (out, groups) float32. zeros: (out, groups)
+    float32, or None where they are 0 (8 bits) or the middle of the range (2**(bits - 1), fewer
+    bits). group: (in) int64 group of each input feature (act-order), or None where groups are
+    consecutive runs of in / groups. activation_bits: 8 where the rows are quantised too, one scale
+    per row at run time (W8A8), else None; beside FP8 weights they are only where the processor
+    multiplies FP8. A checkpoint's reader makes one per layer and drops it once a `Linear` has
+    packed it.
     """
 
     bits: int
@@ -36,6 +40,11 @@ class LowBitWeight:
     def in_features(self) -> int:
         """Columns of the weight."""
         return int(self.values.shape[1])
+
+    @property
+    def is_float8(self) -> bool:
+        """Whether the numbers are e4m3 and not whole."""
+        return self.values.dtype == FLOAT8
 
     def groups(self) -> torch.Tensor:
         """(in) int64: the group of each input feature."""
@@ -78,11 +87,7 @@ def side_by_side(weights: Sequence[LowBitWeight]) -> LowBitWeight | None:
     """One weight with the outputs of all, in order; None where their groups or kinds differ."""
     first = weights[0]
     for other in weights[1:]:
-        same_kind = (other.bits, other.activation_bits, other.zeros is None) == (
-            first.bits,
-            first.activation_bits,
-            first.zeros is None,
-        )
+        same_kind = _kind(other) == _kind(first)
         same_groups = other.scales.shape[1] == first.scales.shape[1] and torch.equal(
             other.groups(), first.groups()
         )
@@ -97,3 +102,7 @@ def side_by_side(weights: Sequence[LowBitWeight]) -> LowBitWeight | None:
         scales=torch.cat([weight.scales for weight in weights]),
         zeros=zeros,
     )
+
+
+def _kind(weight: LowBitWeight) -> tuple[object, ...]:
+    return weight.bits, weight.values.dtype, weight.activation_bits, weight.zeros is None

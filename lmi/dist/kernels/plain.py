@@ -38,7 +38,7 @@ class WidenedLinear:
 
     def __call__(self, rows: torch.Tensor, /) -> torch.Tensor:
         """(rows, in) -> (rows, out)."""
-        if self._weight.activation_bits is not None:
+        if self._weight.activation_bits is not None and not self._weight.is_float8:
             rows = _rounded(rows)
         return linear(rows, self._weight.dense().to(rows.dtype), self._bias)
 

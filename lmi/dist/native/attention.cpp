@@ -12,6 +12,7 @@
 #include <limits>
 
 #include "attention.h"
+#include "float8.h"
 #include "pool.h"
 #include "simd.h"
 
@@ -217,13 +218,13 @@ private:
         const int64_t row = tile.first_row + pair / group_;
         const int64_t query_head = head * group_ + pair % group_;
         float* to = out_ + (row * shape_.query_heads + query_head) * shape_.size;
-        const float share = 1.0f / state.total();
+        const float share = shape_.value_scale / state.total();
         for (int64_t i = 0; i < shape_.size; ++i) to[i] = state.values()[i] * share;
     }
 
     // The states of a tile's pairs over one partition of the keys.
     void attend(const Tile& tile, int64_t head, int64_t partition, float* states) const {
-        with_format(shape_.format, [&](auto format) {
+        with_cache_format(shape_.format, [&](auto format) {
             attend_in<decltype(format)>(tile, head, partition, states);
         });
     }

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 FOLDER: Final = Path(__file__).parent
 
 # Of lmi_abi() in pool.cpp: a file built from other sources than these declarations is refused.
-_ABI: Final = 1
+_ABI: Final = 2
 
 
 class Target(NamedTuple):
@@ -93,6 +93,21 @@ class Int8Struct(ctypes.Structure):
     )
 
 
+class Float8Struct(ctypes.Structure):
+    """`Float8Linear` of float8.cpp."""
+
+    _fields_ = (
+        ("inputs", c_int64),
+        ("outputs", c_int64),
+        ("codes", c_void_p),
+        ("bias", c_void_p),
+        ("group_of", c_void_p),
+        ("ends", c_void_p),
+        ("groups", c_int64),
+        ("scales", c_void_p),
+    )
+
+
 class AttentionStruct(ctypes.Structure):
     """`Attention` of attention.h."""
 
@@ -107,6 +122,10 @@ class AttentionStruct(ctypes.Structure):
         ("window", c_int64),
         ("keys", c_void_p),
         ("values", c_void_p),
+        ("key_factor", c_float),
+        ("value_factor", c_float),
+        ("value_scale", c_float),
+        ("reserved", c_int32),
     )
 
 
@@ -125,6 +144,8 @@ _FUNCTIONS: Final = {
     "lmi_low_bit_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_pack_int8": (None, (_P, c_int64, c_int64, _P)),
     "lmi_int8_linear": (None, (_P, _P, _P, c_int64)),
+    "lmi_pack_float8": (c_int64, (_P, c_int64, c_int64, _P)),
+    "lmi_float8_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_embed": (None, (c_int32, _P, _P, _P, c_int64, c_int64)),
     "lmi_rms_norm": (None, (_P, _P, _P, c_int64, c_int64, c_float)),
     "lmi_add_rms_norm": (None, (_P, _P, _P, _P, c_int64, c_int64, c_float)),

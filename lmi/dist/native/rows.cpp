@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "attention.h"
+#include "float8.h"
 #include "norm.h"
 #include "pool.h"
 #include "simd.h"
@@ -78,8 +79,12 @@ struct RotateAndWrite {
         }
         Element* keys = static_cast<Element*>(shape.keys) + slots[row] * numbers;
         Element* values = static_cast<Element*>(shape.values) + slots[row] * numbers;
-        for (int64_t i = 0; i < numbers; ++i) keys[i] = Format::write(turned[i]);
-        for (int64_t i = 0; i < numbers; ++i) values[i] = Format::write(value[i]);
+        for (int64_t i = 0; i < numbers; ++i) {
+            keys[i] = Format::write(turned[i] * shape.key_factor);
+        }
+        for (int64_t i = 0; i < numbers; ++i) {
+            values[i] = Format::write(value[i] * shape.value_factor);
+        }
     }
 
 private:
@@ -142,7 +147,7 @@ LMI_API void lmi_rotate_and_write(const lmi::Attention* shape, const float* qkv,
                                   float* query, int64_t rows) {
     const lmi::RotateAndWrite job{*shape,     qkv,      rope,    positions, slots,
                                   query_norm, key_norm, epsilon, query};
-    lmi::with_format(shape->format, [&](auto format) {
+    lmi::with_cache_format(shape->format, [&](auto format) {
         const int64_t numbers = (shape->query_heads + 2 * shape->kv_heads) * shape->size;
         lmi::for_rows(rows, numbers, [&](int64_t row) { job.row<decltype(format)>(row); });
     });

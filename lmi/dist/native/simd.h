@@ -63,7 +63,7 @@ inline Floats maximum(Floats a, Floats b) { return a > b ? a : b; }
 // ------------------------------------------------------------------------------- number formats
 
 // The numbers of a tensor's elements; the same values as in library.py.
-enum Format : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2 };
+enum Format : int32_t { kFloat32 = 0, kBFloat16 = 1, kFloat16 = 2, kFloat8 = 3 };
 
 struct Float32 {
     using Element = float;
@@ -123,7 +123,7 @@ struct Float16 {
     }
 };
 
-// Calls visit with the type that stands for a format.
+// Calls visit with the type that stands for a format; kFloat8 is `with_cache_format`'s.
 template <class Visit>
 inline void with_format(int32_t format, Visit&& visit) {
     if (format == kBFloat16) {

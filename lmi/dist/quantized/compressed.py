@@ -3,7 +3,8 @@
 config.json names groups of layers ("Linear", a layer's name, or "re:" and a pattern), each with a
 scheme for weights and activations. A layer is, in the format int-quantized, weight (out, in) int8;
 in pack-quantized, weight_packed (out, in / numbers per word) int32 and weight_shape (2). Both have
-weight_scale (out, groups), and where they are not symmetric weight_zero_point.
+weight_scale (out, groups), and where they are not symmetric weight_zero_point. float-quantized is
+FP8: see `lmi.dist.quantized.fp8`.
 """
 
 from __future__ import annotations
@@ -19,23 +20,25 @@ from lmi.core import ModelError
 from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.bits import WORD, unpack_words
+from lmi.dist.quantized.fp8 import CHANNEL, TENSOR, Fp8Scheme, block_of, holds_fp8, read_fp8
 from lmi.dist.quantized.layer import Layer, canonical, group_count
 from lmi.dist.quantized.settings import Settings
 
-_WHOLE: Final = ("int-quantized", "naive-quantized")
+_NAIVE: Final = "naive-quantized"
 _PACKED: Final = "pack-quantized"
-_BITS: Final = {"int-quantized": (8,), "naive-quantized": (8,), _PACKED: (3, 4, 8)}
+_FLOAT: Final = "float-quantized"
+_BITS: Final = {"int-quantized": (8,), _NAIVE: (8,), _FLOAT: (8,), _PACKED: (3, 4, 8)}
 _PATTERN: Final = "re:"
 _ANY: Final = "Linear"
 
 # Parts of the configuration that change what the numbers mean, in ways that are not done.
-_NOT_DONE: Final = ("kv_cache_scheme", "transform_config")
+_NOT_DONE: Final = ("transform_config",)
 
 
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """How one group of layers is quantised. strategy: what shares a scale: tensor, channel or
-    group."""
+    group. float8: of layers in FP8, to which the rest does not apply."""
 
     targets: tuple[str, ...]
     packed: bool
@@ -44,6 +47,7 @@ class Scheme:
     strategy: str
     group_size: int
     activation_bits: int | None
+    float8: Fp8Scheme | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,7 @@ class CompressedReader:
         for name in _NOT_DONE:
             if values.get(name):
                 raise settings.error(name, values[name], "none")
+        _check_cache(values.get("kv_cache_scheme"), f"{where}: kv_cache_scheme")
         sparsity = (values.get("sparsity_config") or {}).get("format", "dense")
         if sparsity != "dense":
             raise settings.error("sparsity_config.format", sparsity, "dense")
@@ -77,15 +82,22 @@ class CompressedReader:
     @property
     def label(self) -> str:
         """For the start-up log."""
-        kinds = {f"W{s.bits}A{s.activation_bits or 16}": None for s in self.schemes}
+        kinds = {_kind(scheme): None for scheme in self.schemes}
         return f"compressed-tensors, {' and '.join(kinds)}"
 
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name`, whole; None where it is not quantised. Raises ModelError."""
         layer = Layer(checkpoint, name)
-        if not layer.has("weight_packed") and not layer.holds_integers("weight"):
+        float8 = holds_fp8(layer, checkpoint)
+        if not (float8 or layer.has("weight_packed") or layer.holds_integers("weight")):
             return None
         scheme = self._scheme_of(name)
+        if float8 != (scheme.float8 is not None):
+            raise layer.error(
+                "weight", f"does not hold what {self.where} says of it: {_kind(scheme)}"
+            )
+        if scheme.float8 is not None:
+            return read_fp8(layer, scheme.float8)
         return _read_packed(layer, scheme) if scheme.packed else _read_whole(layer, scheme)
 
     def _scheme_of(self, name: str) -> Scheme:
@@ -109,12 +121,30 @@ def _is_any(name: str, targets: Iterable[str]) -> bool:
     return _ANY in targets
 
 
+def _kind(scheme: Scheme) -> str:
+    if scheme.float8 is not None:
+        return "W8A8 (FP8)" if scheme.float8.rounds_rows else "W8A16 (FP8)"
+    return f"W{scheme.bits}A{scheme.activation_bits or 16}"
+
+
+def _check_cache(values: dict[str, Any] | None, where: str) -> None:
+    """Of the forms that a checkpoint's scales of K and V are made for, FP8 per layer is known."""
+    if not values:
+        return
+    settings = Settings(values, where)
+    settings.one_of("num_bits", 8, (8,))
+    settings.one_of("type", "float", ("float",))
+    settings.one_of("strategy", TENSOR, (TENSOR,))
+
+
 def _scheme(group: dict[str, Any], whole_format: str | None, where: str) -> Scheme:
     kind = Settings({"format": group.get("format") or whole_format}, where).one_of(
         "format", None, tuple(_BITS)
     )
     weights = group.get("weights") or {}
     settings = Settings(weights, f"{where}.weights")
+    if kind == _FLOAT or (kind == _NAIVE and weights.get("type") == "float"):
+        return _float_scheme(group, settings, where)
     settings.one_of("type", "int", ("int",))
     strategy = settings.one_of("strategy", "tensor", ("tensor", "channel", "group"))
     size = settings.group_size("group_size") if weights.get("group_size") is not None else -1
@@ -132,6 +162,30 @@ def _scheme(group: dict[str, Any], whole_format: str | None, where: str) -> Sche
         activation_bits=_activation_bits(
             group.get("input_activations"), kind == _PACKED, f"{where}.input_activations"
         ),
+    )
+
+
+def _float_scheme(group: dict[str, Any], settings: Settings, where: str) -> Scheme:
+    weights, rows = group["weights"], group.get("input_activations")
+    settings.one_of("type", None, ("float",))
+    settings.one_of("num_bits", 8, (8,))
+    strategy = settings.one_of("strategy", TENSOR, (TENSOR, CHANNEL, "block"))
+    shared: str | tuple[int, int] = strategy
+    if strategy == "block":
+        shared = block_of(weights.get("block_structure"), settings)
+    if rows:
+        own = Settings(rows, f"{where}.input_activations")
+        own.one_of("type", None, ("float",))
+        own.one_of("num_bits", 8, (8,))
+    return Scheme(
+        targets=tuple(group.get("targets") or ()),
+        packed=False,
+        bits=8,
+        symmetric=True,
+        strategy=strategy,
+        group_size=-1,
+        activation_bits=None,
+        float8=Fp8Scheme(shared, rounds_rows=bool(rows)),
     )
 
 

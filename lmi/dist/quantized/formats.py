@@ -10,6 +10,8 @@ from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.awq import AwqReader
 from lmi.dist.quantized.compressed import CompressedReader
+from lmi.dist.quantized.fp8 import METHODS as FP8_METHODS
+from lmi.dist.quantized.fp8 import Fp8Reader
 from lmi.dist.quantized.gptq import GptqReader
 
 
@@ -31,7 +33,10 @@ _READERS: Final[dict[str, Callable[[dict[str, Any], str], Reader]]] = {
     "compressed-tensors": CompressedReader.of,
     "gptq": GptqReader.of,
     "awq": AwqReader.of,
+    **dict.fromkeys(FP8_METHODS, Fp8Reader.of),
 }
+METHODS: Final = frozenset(_READERS)
+"""Values of quant_method that are read here."""
 
 
 def reader_of(quantization: dict[str, Any], where: str) -> Reader:
@@ -44,6 +49,7 @@ def reader_of(quantization: dict[str, Any], where: str) -> Reader:
     if make is None:
         raise ModelError(
             f"{where}: quant_method {method!r} is not known to LMI-Dist's own decoder: expected "
-            "compressed-tensors (int-quantized, pack-quantized), gptq (3, 4 or 8 bits) or awq"
+            "compressed-tensors (int-quantized, pack-quantized, float-quantized), gptq (3, 4 or 8 "
+            f"bits), awq or FP8 ({', '.join(FP8_METHODS)})"
         )
     return make(quantization, where)
