@@ -51,6 +51,12 @@ OURS = (
         loader="lmi.engines.lmi_dist:load",
     ),
     EngineCard(
+        name="deepspeed",
+        summary="models divided by DeepSpeed, with LMI-Dist's continuous batching",
+        requires=("torch", "transformers", "deepspeed"),
+        loader="lmi.engines.deepspeed:load",
+    ),
+    EngineCard(
         name="echo",
         summary="scripted answers without a model, for tests and load tests",
         requires=(),

@@ -29,7 +29,11 @@ class Peer:
     @classmethod
     def here(cls, rank: int) -> Peer:
         """This process."""
-        pid = os.getpid()
+        return cls.of(rank, os.getpid())
+
+    @classmethod
+    def of(cls, rank: int, pid: int) -> Peer:
+        """A process of this host, which must be there."""
         return cls(rank, pid, int(_stat(pid)[_STARTED]), _host())
 
     def fate(self) -> Literal["gone", "stopped"] | None:
