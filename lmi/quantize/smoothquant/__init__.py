@@ -6,3 +6,8 @@ int8.py       weights of 8 bits and the configuration that describes them
 recipe.py     one layer at a time from a checkpoint to another
 ensured.py    the same from the cache, or made now
 """
+
+from lmi.quantize.smoothquant.ensured import ALPHA, ensure
+from lmi.quantize.smoothquant.families import FAMILIES
+
+__all__ = ["ALPHA", "FAMILIES", "ensure"]
