@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from lmi.config import ConfigErrors, ModelSpec, Resolution
+from lmi.config.choose import DEEPSPEED_HANDLER
 from lmi.core import ConfigError
 from lmi.custom.loading import find_file
 from lmi.custom.stock import REFUSED, STOCK
+from lmi.custom.stock.deepspeed_options import DeepSpeedOptions
 from lmi.dist.config import DistConfig
 from lmi.dist.parallel.degrees import wanted
 from lmi.launch.function import stock_handler
@@ -24,7 +26,9 @@ _DIVIDE: Final = frozenset({"vllm", "python", "trtllm", "deepspeed"})
 _NEEDS: Final[Mapping[str, str]] = {
     "djl_python.sklearn_handler": "sklearn",
     "djl_python.xgboost_handler": "xgboost",
+    DEEPSPEED_HANDLER: "deepspeed",
 }
+_EXTRAS: Final[Mapping[str, str]] = {"deepspeed": "deepspeed"}  # and else `handlers`
 
 
 def preflight(resolution: Resolution) -> None:
@@ -77,8 +81,20 @@ def _of_the_handler(resolution: Resolution) -> Iterator[ConfigError]:
         want = f"there is no such stock handler; expected one of {', '.join(STOCK)}"
         yield ConfigError(ENTRY_POINT, stock, origin, want)
     elif stock in _NEEDS and spec.code.python is None and find_spec(_NEEDS[stock]) is None:
-        want = f"it needs {_NEEDS[stock]}, which is not installed: install lmi[handlers]"
+        extra = _EXTRAS.get(_NEEDS[stock], "handlers")
+        want = f"it needs {_NEEDS[stock]}, which is not installed: install lmi[{extra}]"
         yield ConfigError(ENTRY_POINT, stock, origin, want)
+    elif stock == DEEPSPEED_HANDLER:
+        yield from _of_deepspeed(resolution)
+
+
+def _of_deepspeed(resolution: Resolution) -> Iterator[ConfigError]:
+    """What its handler would refuse when it loads the model."""
+    spec = resolution.spec
+    try:
+        DeepSpeedOptions.read({"model_dir": str(spec.folder or ""), **spec.properties})
+    except ConfigError as error:
+        yield ConfigError(error.option, error.value, _origin(resolution, error.option), error.want)
 
 
 def _of_the_own(spec: ModelSpec, named: str, origin: str) -> Iterator[ConfigError]:

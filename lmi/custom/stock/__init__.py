@@ -9,12 +9,13 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 STOCK: Final[dict[str, str]] = {
+    "djl_python.deepspeed": "lmi.custom.stock.deepspeed",
     "djl_python.huggingface": "lmi.custom.stock.huggingface",
     "djl_python.sklearn_handler": "lmi.custom.stock.sklearn",
     "djl_python.xgboost_handler": "lmi.custom.stock.xgboost",
 }
 """Stock entry points that are handlers, and the module of each. The other names that users know
-mean an engine (`lmi_vllm`, `lmi_trtllm`, `tensorrt_llm`, `deepspeed`), or are in `REFUSED`."""
+mean an engine (`lmi_vllm`, `lmi_trtllm`, `tensorrt_llm`), or are in `REFUSED`."""
 
 _NEURON: Final = "AWS Neuron devices are not supported: use a GPU or CPU instance"
 _DIFFUSION: Final = (

@@ -17,6 +17,7 @@ from lmi.custom.api.inputs import Input
 from lmi.custom.api.outputs import Output
 from lmi.custom.stock import generation, tasks
 from lmi.custom.stock.hf_options import HuggingFaceOptions
+from lmi.custom.stock.loaded import Loaded
 
 if TYPE_CHECKING:
     from lmi.custom.stock.in_process import InProcess
@@ -27,7 +28,7 @@ _JSON: Final = "application/json"
 _NO_ADAPTERS: Final = "adapters need an engine (option.rolling_batch); this model has none"
 
 
-class _Asked(NamedTuple):
+class Asked(NamedTuple):
     """One request. inputs: as the model takes them. single: whether it was one, not a list."""
 
     inputs: list[Any]
@@ -66,7 +67,7 @@ class HuggingFaceService:
             self.initialized = True
             return
         self.task = settings.task or self._infer_task(settings)
-        loaded = tasks.load(self.task, settings)
+        loaded = self._load(self.task, settings)
         self.hf_pipeline, self.hf_pipeline_unwrapped = loaded.predict, loaded.pipeline
         self.model, self.tokenizer = loaded.model, loaded.tokenizer
         self.model_config = getattr(loaded.model, "config", None)
@@ -93,7 +94,7 @@ class HuggingFaceService:
             return engine_service.answers(self.rolling_batch, requests)
         alone = len(requests) == 1
         found: list[Output | None] = [None] * len(requests)
-        groups: dict[str, list[tuple[int, _Asked]]] = {}
+        groups: dict[str, list[tuple[int, Asked]]] = {}
         for place, request in enumerate(requests):
             try:
                 asked = self._read(request)
@@ -137,7 +138,10 @@ class HuggingFaceService:
             raise ModelError(f"{settings.model_id_or_path}: {first}") from error
         return self.infer_task_from_model_architecture()
 
-    def _read(self, request: Input) -> _Asked:
+    def _load(self, task: str, settings: HuggingFaceOptions) -> Loaded:
+        return tasks.load(task, settings)
+
+    def _read(self, request: Input) -> Asked:
         body = decode(request, request.get_property("Content-Type"))
         if self._format_input is not None:
             body = self._format_input(request)
@@ -151,9 +155,9 @@ class HuggingFaceService:
         if not isinstance(parameters, dict):
             raise ValueError("parameters: expected an object")
         single = not isinstance(body, list)
-        return _Asked([body] if single else body, single, parameters, streamed)
+        return Asked([body] if single else body, single, parameters, streamed)
 
-    def _predict(self, members: list[tuple[int, _Asked]], alone: bool) -> list[tuple[int, Any]]:
+    def _predict(self, members: list[tuple[int, Asked]], alone: bool) -> list[tuple[int, Any]]:
         """Results of requests with equal parameters; where they fail together, one by one."""
         together = [each for _, asked in members for each in asked.inputs]
         try:
@@ -168,12 +172,16 @@ class HuggingFaceService:
         for place, asked in members:
             part = results[at : at + len(asked.inputs)]
             at += len(asked.inputs)
-            # The candidates for one mask are the answer; those for several texts, a list of them.
-            flat = asked.single and self.task == "fill-mask" and isinstance(part[0], list)
-            shared.append((place, part[0] if flat else part))
+            shared.append((place, self._shaped(part, asked.single)))
         return shared
 
-    def _stream(self, asked: _Asked) -> Output:
+    def _shaped(self, results: list[Any], single: bool) -> Any:
+        """A request's results as its clients expect them. single: it asked one input, no list."""
+        # The candidates for one mask are the answer; those for several texts, a list of them.
+        flat = single and self.task == "fill-mask" and isinstance(results[0], list)
+        return results[0] if flat else results
+
+    def _stream(self, asked: Asked) -> Output:
         if self.task not in ("text-generation", "text2text-generation"):
             raise ValueError(f"stream: the task {self.task} answers as a whole")
         assert self.hf_configs is not None

@@ -23,6 +23,7 @@ from lmi.config.options import spellings
 from lmi.config.spec import ModelSpec
 from lmi.core import Delta, Engine, EngineDead, LmiError
 from lmi.engines import BoundSpec
+from lmi.engines.hardware import here
 from lmi.models import Store, default_cache
 from lmi.schemas import ParsedRequest, SchemaConfig, Serving, parse
 from lmi.text import ChatTemplate
@@ -238,4 +239,6 @@ def spec_of(properties: Mapping[str, Any], rolling_batch: str | None = None) -> 
     parameters["entryPoint"] = _ENTRY_POINT
     if rolling_batch is not None:
         parameters["rolling_batch"] = rolling_batch
-    return resolve(None, {}, parameters=parameters, installed=engines.installed()).spec
+    return resolve(
+        None, {}, parameters=parameters, installed=engines.installed(), hardware=here()
+    ).spec

@@ -83,11 +83,15 @@ def infer(architectures: list[str] | None) -> str:
     )
 
 
+def canonical(task: str) -> str:
+    """The name of a task that may be given by another one."""
+    return _ALIASES.get(task, task)
+
+
 def load(task: str, settings: HuggingFaceOptions) -> Loaded:
     """Load a model for a task. Raises ConfigError for one that is unknown, ModelError."""
-    task = _ALIASES.get(task, task)
     try:
-        return _load(task, settings)
+        return _load(canonical(task), settings)
     except (OSError, ImportError) as error:
         # What transformers raises for files that are missing, and for a library that is.
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
