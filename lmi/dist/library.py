@@ -15,13 +15,20 @@ from lmi.dist.config import DistConfig
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+    from lmi.dist.quantized.divided import Divider
+
 Details = tuple[tuple[str, str], ...]
 
 
 class Library(Protocol):
-    """One that rebuilds models. engine: its name, as `EngineInfo.engine` has it."""
+    """One that rebuilds models.
+
+    engine: its name, as `EngineInfo.engine` has it. divider: makes its quantised layers, None where
+    they are whole on this rank.
+    """
 
     engine: str
+    divider: Divider | None
 
     def check(self, config: DistConfig, model_config: Any) -> None:
         """Raise ConfigError or ModelError for a model that it can't run, before weights are read.

@@ -37,6 +37,7 @@ from lmi.dist.probe import (
     probing_interface,
     set_layer,
 )
+from lmi.dist.quantized.divided import Divider, Division
 from lmi.dist.quantized.hosted import low_bit_arguments, low_bit_label
 from lmi.dist.unpageable import Unpageable
 
@@ -168,13 +169,14 @@ def load(
     attention = OWN_ATTENTION.get(model_config.model_type, "eager")
     with _share(config, model_config, None if library else collective) as further:
         auto = AutoModelForCausalLM
-        model = read_weights(config, model_config, dtype, auto, attention, collective, **further)
-    low_bit = low_bit_label(model)
+        divider = _divider(collective, library)
+        model = read_weights(config, model_config, dtype, auto, attention, divider, **further)
     model = model.to(device).eval().requires_grad_(False)
     progress("load weights", total, total)
     details: Details = ()
     if library is not None:
         model, details = library.rebuild(model, progress)
+    low_bit = low_bit_label(model)
 
     vocab_size = vocabulary(model, text_config)
     probe_ids = [(7 * i + 3) % vocab_size for i in range(PROBE_TOKENS)]
@@ -200,6 +202,12 @@ def load(
         details=details,
         low_bit=low_bit,
     )
+
+
+def _divider(collective: Collective | None, library: Library | None) -> Divider | None:
+    if library is not None:
+        return library.divider
+    return None if collective is None else Division(collective)
 
 
 def _share(
@@ -242,18 +250,18 @@ def read_weights(
     dtype: torch.dtype,
     auto: Any,
     attention: str | None,
-    collective: Collective | None = None,
+    divider: Divider | None = None,
     **further: Any,
 ) -> PreTrainedModel:
     """The model of auto class `auto`, on the host; quantised layers are where the kernels compute.
 
     attention: a name of transformers' attention interface, None for the model's default.
-    collective: of the ranks that share the model. further: other arguments of `from_pretrained`.
-    Raises ModelError, also for missing weights.
+    divider: makes this rank's part of quantised layers. further: other arguments of
+    `from_pretrained`. Raises ModelError, also for missing weights.
     """
     transformers_logging.disable_progress_bar()
     try:
-        with low_bit_arguments(config, model_config, dtype, collective) as low_bit:
+        with low_bit_arguments(config, model_config, dtype, divider) as low_bit:
             model, report = auto.from_pretrained(
                 config.model,
                 config=model_config,

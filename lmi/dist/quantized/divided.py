@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import torch
 
@@ -74,8 +74,29 @@ class GatheredLowBit(LowBitLinear):
         return whole.view(*input.shape[:-1], self.out_features * self._collective.size)
 
 
+class Divider(Protocol):
+    """Makes a rank's part of each quantised layer."""
+
+    def check(self, place: str, sizes: tuple[int, int], plan: Mapping[str, str], /) -> None:
+        """Look at a layer before any is read: the module `place`, of the sizes (outputs, inputs).
+
+        plan: transformers'. Raises ConfigError or ModelError.
+        """
+
+    def part(
+        self,
+        place: str,
+        weight: LowBitWeight,
+        bias: torch.Tensor | None,
+        kernels: Kernels,
+        dtype: torch.dtype,
+        /,
+    ) -> LowBitLinear:
+        """The module for a layer that `check` was asked about."""
+
+
 class Division:
-    """How this rank's parts are made."""
+    """A `Divider` by transformers' plan."""
 
     def __init__(self, collective: Collective) -> None:
         self._collective = collective

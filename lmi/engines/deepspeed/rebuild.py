@@ -19,8 +19,11 @@ from lmi.dist.engine import Progress
 from lmi.dist.library import Details
 from lmi.dist.loader import vocabulary
 from lmi.dist.parallel.degrees import refusal
+from lmi.dist.quantized.at_load import OWN
+from lmi.dist.quantized.divided import Divider
 from lmi.engines.deepspeed.call import init_inference, release
 from lmi.engines.deepspeed.injection import decide
+from lmi.engines.deepspeed.quantized import Keeper, Numbers, put_in, take_out
 from lmi.engines.deepspeed.settings import Settings
 
 _PROBE_TOKENS: Final = 8
@@ -30,6 +33,10 @@ _LOAD_SECONDS: Final = 3600.0
 # Largest difference that dividing a model may make, relative to its logits' spread: far above the
 # rounding of sums in another order, far below what a wrong split does.
 _TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
+# The same for quantised weights, and for activations that are quantised too: a rank that has a part
+# of the inputs has a scale of its own for them.
+_WEIGHTS_TOLERANCE: Final = 0.02
+_ACTIVATIONS_TOLERANCE: Final = 0.1
 
 
 class DeepSpeed:
@@ -52,6 +59,7 @@ class DeepSpeed:
         self._device = device
         self._collective = collective
         self._sums = sums
+        self.divider: Divider | None = None if collective is None else Keeper()
 
     def check(self, config: DistConfig, model_config: Any) -> None:
         """See `Library`. Whole heads go to each rank, and as many to all: they plan alike."""
@@ -61,6 +69,10 @@ class DeepSpeed:
         parts = {"heads": heads, "KV heads": kv_heads}
         if (want := refusal(parts, config.tensor_parallel)) is not None:
             raise config.error("tensor_parallel", want)
+        if config.tensor_parallel > 1 and config.quantize not in ("none", *OWN):
+            own = ", ".join(OWN)
+            want = f"DeepSpeed can't divide another library's layers; expected one of {own}"
+            raise config.error("quantize", want)
 
     def rebuild(
         self, model: PreTrainedModel, progress: Progress
@@ -73,15 +85,23 @@ class DeepSpeed:
         if self._collective is not None:
             self._collective.meet(_LOAD_SECONDS)
         progress("DeepSpeed divides", 0, 1)
+        dtype = model.dtype
+        taken = take_out(model)
+        tolerance = max(_TOLERANCE[dtype], *(_rounding(one) for one in taken.values()), 0.0)
         rebuilt = init_inference(
             model,
-            dtype=model.dtype,
+            dtype=dtype,
             device=self._device.type,
             degree=degree,
             inject=injection.inject,
-            further=self._further(),
+            # Else it would move what has no memory.
+            further={**self._further(), "keep_module_on_host": bool(taken)},
         )
-        self._compare(before, self._logits(rebuilt), model.dtype, kind)
+        if taken:
+            put_in(rebuilt, taken)
+            _own_memory(rebuilt)
+            rebuilt = rebuilt.to(self._device)
+        self._compare(before, self._logits(rebuilt), tolerance, kind)
         progress("DeepSpeed divides", 1, 1)
         divided = f"AutoTP among {degree} ranks" if degree > 1 else "no layer is divided"
         details = [("DeepSpeed", divided), ("kernel injection", f"no: {injection.reason}")]
@@ -117,13 +137,24 @@ class DeepSpeed:
         return logits
 
     def _compare(
-        self, before: torch.Tensor, after: torch.Tensor, dtype: torch.dtype, kind: str
+        self, before: torch.Tensor, after: torch.Tensor, tolerance: float, kind: str
     ) -> None:
         spread = (before.amax() - before.amin()).clamp_min(1e-6)
         difference = ((after - before).abs().amax() / spread).item()
-        if not difference <= _TOLERANCE[dtype]:
+        if not difference <= tolerance:
             raise ModelError(
                 f"{self._config.model}: {self.title} divides a model of type {kind} wrongly: its "
                 f"logits change by {difference:.2g} of their spread; expected tensor_parallel 1, "
                 "or engine lmi-dist"
             )
+
+
+def _rounding(numbers: Numbers) -> float:
+    return _ACTIVATIONS_TOLERANCE if numbers.weight.activation_bits else _WEIGHTS_TOLERANCE
+
+
+def _own_memory(model: torch.nn.Module) -> None:
+    """Copy what is a view of a whole weight, so that the whole can go."""
+    for parameter in model.parameters():
+        if parameter.untyped_storage().nbytes() > parameter.nbytes:
+            parameter.data = parameter.detach().clone()
