@@ -70,7 +70,7 @@ def ensure(
     }
 
     def make(folder: Path) -> None:
-        # torch, and transformers behind it
+        progress("importing transformers", 0, 0)
         from lmi.quantize.smoothquant.recipe import Recipe, write_w8a8
 
         write_w8a8(model, folder, Recipe(float(alpha), data, trust_remote_code), progress)
