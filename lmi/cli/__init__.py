@@ -8,6 +8,7 @@ import typer
 
 from lmi.cli.check import check
 from lmi.cli.explain import explain
+from lmi.cli.quantize import quantize
 from lmi.cli.serve import serve
 from lmi.cli.test_handler import try_handler
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(serve)
 app.command()(check)
 app.command()(explain)
+app.command()(quantize)
 app.command("test-handler")(try_handler)
 
 

@@ -1,5 +1,5 @@
-"""AWQ (Lin et al., 2023, https://arxiv.org/abs/2306.00978): columns that meet large inputs are scaled
-up before they are rounded, so that they lose less, and what makes these inputs is scaled down.
+"""AWQ (Lin et al., 2023, arXiv:2306.00978): columns that meet large inputs are scaled up before
+they are rounded, so that they lose less, and what makes these inputs is scaled down.
 
 How far is searched: the scales are powers of the inputs' size, with and without the weights' own
 size taken out, and those are kept with which the layers' outputs over the calibration text lose

@@ -1,10 +1,10 @@
 """Scales moved from the inputs of linear layers into what makes these inputs.
 
 Multiply the columns of the layers that read a tensor by s, and divide by s what makes the tensor:
-the model computes the same. What makes it can be a norm, a norm that adds 1 to its weight (Gemma's),
-or a linear layer with nothing nonlinear between (values before the attention's output, the up
-projection of a gated MLP, what stands before a ReLU). No list of families says which: each place is
-tried with random scales, and taken where the decoder layer then still computes the same.
+the model computes the same. What makes it can be a norm, a norm that adds 1 to its weight (as
+Gemma's), or a linear layer with nothing nonlinear between (values before the attention's output,
+the up projection of a gated MLP, what stands before a ReLU). No list of families says which: each
+place is tried with random scales, and taken where the decoder layer then still computes the same.
 """
 
 from __future__ import annotations
@@ -50,9 +50,7 @@ class Maker:
         return {f"{self.name}.{key}": tensor for key, tensor in found.items()}
 
 
-def makers_of(
-    layer: DecoderLayer, groups: list[Group], hidden: torch.Tensor
-) -> dict[Group, Maker]:
+def makers_of(layer: DecoderLayer, groups: list[Group], hidden: torch.Tensor) -> dict[Group, Maker]:
     """For each group what makes its input; groups for which nothing is found are left out.
 
     hidden: a window on which it is tried. The layer is as before when this returns.
@@ -73,9 +71,7 @@ def makers_of(
     return found
 
 
-def multiplied(
-    layer: DecoderLayer, group: Group, scales: torch.Tensor
-) -> dict[str, torch.Tensor]:
+def multiplied(layer: DecoderLayer, group: Group, scales: torch.Tensor) -> dict[str, torch.Tensor]:
     """The weights of a group with their columns multiplied, by their names in the layer."""
     linears = layer.linears()
     return {f"{name}.weight": linears[name].weight * scales for name in group.names}

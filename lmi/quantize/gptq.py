@@ -1,5 +1,5 @@
-"""GPTQ (Frantar et al., 2022, https://arxiv.org/abs/2210.17323): the columns of a weight are rounded
-one after the other, and what each loses is made up for in those that follow.
+"""GPTQ (Frantar et al., 2022, arXiv:2210.17323): the columns of a weight are rounded one after the
+other, and what each loses is made up for in those that follow.
 
 The loss is that of the layer's outputs over the calibration text: with E the error of the weight
 and H the second moments of its inputs, trace(E H E'). What column i should pass on to the others
@@ -8,7 +8,6 @@ stands in row i of the upper Cholesky factor of the inverse of H.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Final
 
 import torch
@@ -17,24 +16,12 @@ from lmi.core import BuildError
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.layer import canonical
 from lmi.quantize.grid import Grid
+from lmi.quantize.settings import ActOrder
 
 # Added to the diagonal of H, as shares of its mean: the first that makes H invertible is taken.
 DAMPINGS: Final = (0.01, 0.03, 0.1, 0.3, 1.0)
 # Columns whose errors are passed on together, where groups do not say it.
 BLOCK: Final = 128
-
-
-class ActOrder(StrEnum):
-    """In which order columns are rounded.
-
-    OFF: as they stand. STATIC: those with the largest inputs first, each in the group where it
-    stands: the file is like one without. GROUP: likewise, and groups are made of columns that
-    follow each other in that order: the file has an order of its own (`g_idx`), which costs speed.
-    """
-
-    OFF = "off"
-    STATIC = "static"
-    GROUP = "group"
 
 
 def gptq(

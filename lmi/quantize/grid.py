@@ -9,8 +9,8 @@ import torch
 
 # Shares of a group's range that a search tries: a smaller range has finer steps and cuts off more.
 SHRINKS: Final = tuple(1 - step / 40 for step in range(21))
-# The smallest scale that half precision, in which files keep them, still holds to a few percent, and
-# the largest that it holds at all.
+# The smallest scale that half precision, in which files keep them, still holds to a few percent,
+# and the largest that it holds at all.
 _LEAST, _MOST = 2.0**-20, 65504.0
 
 

@@ -1,7 +1,6 @@
 """Low-bit weights as the tensors of GPTQ's and AWQ's files. Pure.
 
-The layouts are those that `lmi.dist.quantized` reads; `lmi.dist.quantized.bits` says how numbers lie
-in words.
+The layouts are those that `lmi.dist.quantized` reads; its `bits` says how numbers lie in words.
 """
 
 from __future__ import annotations

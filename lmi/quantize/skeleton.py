@@ -47,11 +47,13 @@ class Arguments:
 class DecoderLayer:
     """One decoder layer with its weights in memory.
 
-    name: in the model and in its checkpoint, such as `model.layers.3`.
+    name: in the model, such as `model.layers.3`. dtypes: in which the checkpoint has its tensors,
+    by their names within the layer.
     """
 
     name: str
     module: nn.Module
+    dtypes: Mapping[str, torch.dtype]
     _arguments: Callable[[int], Arguments]
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -105,6 +107,17 @@ class Skeleton:
             raise ModelError(f"{where}: the checkpoint lacks the tensor {parameter}")
         return self._stored[parameter]
 
+    def linears_around(self) -> list[str]:
+        """The linear layers that belong to no decoder layer, by their names in the model and in the
+        checkpoint."""
+        names = [
+            name
+            for name, module in self._model.named_modules()
+            if isinstance(module, nn.Linear) and not name.startswith(f"{self.prefix}.")
+        ]
+        stored = [self._stored.get(f"{name}.weight", f"{name}.weight") for name in names]
+        return [*names, *(name.removesuffix(".weight") for name in stored)]
+
     def embed(self, ids: Sequence[int]) -> torch.Tensor:
         """What the first layer gets for these ids: (1, tokens, hidden size)."""
         caught: list[torch.Tensor] = []
@@ -142,23 +155,28 @@ class Skeleton:
     def layer(self, index: int) -> Iterator[DecoderLayer]:
         """A layer with the checkpoint's weights, dropped at the end. Raises ModelError."""
         module, name = self._layers[index], self.name(index)
-        tensors = {key: self._take(f"{name}.{key}") for key, _ in module.named_parameters()}
+        tensors, dtypes = {}, {}
+        for key, _ in module.named_parameters():
+            tensors[key], dtypes[key] = self._take(f"{name}.{key}")
         module.load_state_dict(tensors, strict=False, assign=True)
         for key, buffer in module.named_buffers():  # few and small; made with the model
             _set_buffer(module, key, buffer.to(self._device))
         try:
-            yield DecoderLayer(name, module, lambda tokens: self._arguments[tokens][index])
+            yield DecoderLayer(name, module, dtypes, lambda tokens: self._arguments[tokens][index])
         finally:
             empty = {key: tensor.to("meta") for key, tensor in tensors.items()}
             module.load_state_dict(empty, strict=False, assign=True)
 
-    def _take(self, parameter: str) -> torch.Tensor:
+    def _take(self, parameter: str) -> tuple[torch.Tensor, torch.dtype]:
+        """A parameter in float32, and the dtype that it had."""
         name = self.stored(parameter)
         tensor = self._checkpoint.take(name)
         if not tensor.is_floating_point():
             where = self._checkpoint.where(name)
             raise ModelError(f"{where}: {name} is {tensor.dtype}: expected plain weights")
-        return tensor.to(self._device, torch.float32)
+        if not bool(torch.isfinite(tensor).all()):
+            raise ModelError(f"{self._checkpoint.where(name)}: {name} holds a NaN or an infinity")
+        return tensor.to(self._device, torch.float32), tensor.dtype
 
     def _fill_around(self, inside: tuple[str, ...]) -> None:
         """Load what belongs to no layer; a head that is tied is left out of the checkpoint."""
@@ -167,7 +185,7 @@ class Skeleton:
             if name.startswith(inside):
                 self.stored(name)
             elif name in self._stored or not _is_tied(self._model, name):
-                found[name] = self._take(name)
+                found[name], _ = self._take(name)
         self._model.load_state_dict(found, strict=False, assign=True)
         self._model.tie_weights()
         for name, buffer in self._model.named_buffers():
@@ -277,11 +295,11 @@ def _parameters_on_meta() -> Iterator[None]:
             parameter = nn.Parameter(parameter.to("meta"), requires_grad=False)
         register(module, name, parameter)
 
-    nn.Module.register_parameter = on_meta  # type: ignore[method-assign]
+    nn.Module.register_parameter = on_meta
     try:
         yield
     finally:
-        nn.Module.register_parameter = register  # type: ignore[method-assign]
+        nn.Module.register_parameter = register
 
 
 def _is_tied(model: nn.Module, name: str) -> bool:
