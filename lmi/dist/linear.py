@@ -72,7 +72,8 @@ def pack_linears(model: torch.nn.Module) -> int:
     count = 0
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
-            if type(child) is torch.nn.Linear:
+            # A library's quantised weight may stand in a plain layer (torchao).
+            if type(child) is torch.nn.Linear and type(child.weight.data) is torch.Tensor:
                 setattr(parent, name, PackedLinear(child))
                 count += 1
     return count

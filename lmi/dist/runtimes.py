@@ -11,7 +11,8 @@ from collections.abc import Callable
 from lmi.core import ModelError
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
-from lmi.dist.decoder.config import Surplus, Unfit, read_decoder_config
+from lmi.dist.decoder.config import DecoderConfig, Surplus, Unfit, read_decoder_config
+from lmi.dist.libraries import LIBRARIES
 from lmi.dist.model import PagedModel
 
 Progress = Callable[[str, int, int], None]
@@ -23,7 +24,7 @@ def load_model(
     """Load the model for this rank. Raises ConfigError or ModelError; may take minutes."""
     why = "asked for by the configuration"
     if config.runtime in ("auto", "native"):
-        found = read_decoder_config(config.model)
+        found = _read(config)
         if not isinstance(found, Unfit):
             from lmi.dist.decoder.load import load_decoder
 
@@ -39,3 +40,10 @@ def load_model(
     from lmi.dist.hosted import load_hosted
 
     return load_hosted(config, progress, collective, why)
+
+
+def _read(config: DistConfig) -> DecoderConfig | Unfit:
+    library = LIBRARIES.get(config.quantize)
+    if library is not None:
+        return Unfit(f"quantize={config.quantize} is {library}'s, whose layers are transformers'")
+    return read_decoder_config(config.model)

@@ -54,8 +54,11 @@ class AtLoadReader:
     label: str
     quantise: Callable[[torch.Tensor], LowBitWeight]
 
-    def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
-        """The layer `name`, whole. Raises ModelError where it is missing or not finite."""
+    def read(
+        self, checkpoint: Checkpoint, name: str, /, *, transposed: bool = False
+    ) -> LowBitWeight:
+        """The layer `name`, whole. transposed: the file has it as (in, out). Raises ModelError
+        where it is missing or not finite."""
         tensor = f"{name}.weight"
         weight = checkpoint.take(tensor)
         where = f"{checkpoint.where(tensor)}: {tensor}"
@@ -64,7 +67,7 @@ class AtLoadReader:
                 f"{where} is {weight.dtype} of the shape {tuple(weight.shape)}: only a plain "
                 "matrix can be quantised at load"
             )
-        found = self.quantise(weight)
+        found = self.quantise(weight.T if transposed else weight)
         if not torch.isfinite(found.scales).all():
             raise ModelError(f"{where} holds a number that is not finite")
         return found

@@ -25,7 +25,6 @@ from transformers.quantizers import HfQuantizer, register_quantizer
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from lmi.core import ModelError
-from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.decoder.config import read_json
@@ -33,38 +32,50 @@ from lmi.dist.decoder.quantization import quantization_of
 from lmi.dist.device import choose_device
 from lmi.dist.kernels.base import Kernels
 from lmi.dist.kernels.choose import choose_kernels
+from lmi.dist.kernels.low_bit import LowBitWeight
+from lmi.dist.libraries import library_arguments, prepare_library
+from lmi.dist.quantized.at_load import AtLoadReader
+from lmi.dist.quantized.cache_scales import CACHE_SCALES
 from lmi.dist.quantized.choose import check_label, choose_reader
-from lmi.dist.quantized.divided import Division
+from lmi.dist.quantized.divided import Divider
 from lmi.dist.quantized.formats import METHODS, Reader
 from lmi.dist.quantized.layer import check_shape
 from lmi.dist.quantized.modules import LowBitLinear, linear_sizes
 
 _METHOD: Final = "lmi_low_bit"
+_WEIGHT: Final = ".weight"
 
 
 @contextmanager
 def low_bit_arguments(
-    config: DistConfig, model_config: Any, dtype: torch.dtype, collective: Collective | None
+    config: DistConfig, model_config: Any, dtype: torch.dtype, divider: Divider | None
 ) -> Iterator[Mapping[str, Any]]:
-    """While it is open, `from_pretrained` with these arguments reads a quantised checkpoint.
+    """While it is open, `from_pretrained` with these arguments reads a quantised checkpoint, or
+    quantises a plain one as the configuration asks.
 
-    Nothing for a plain checkpoint, nor for one whose format transformers is left to read. Takes
-    the settings out of model_config. collective: of the ranks among which the model is divided.
-    Raises ModelError.
+    Nothing for a plain checkpoint that stays so, nor for one whose format transformers is left to
+    read. Takes the settings out of model_config. divider: makes this rank's part of each layer, if
+    there are others. Raises ModelError or ConfigError.
     """
     quantization = quantization_of(config.model, read_json(config.model / "config.json"))
-    if quantization is not None and quantization.method not in METHODS:
+    foreign = quantization is not None and quantization.method not in METHODS
+    if quantization is not None and foreign and config.quantize == "none":
+        prepare_library(quantization.method, quantization.where, divided=divider is not None)
         yield {}
         return
     reader = choose_reader(config, quantization)
     with Checkpoint(config.model) as checkpoint:
         quantised = check_label(checkpoint, quantization)
         if reader is None:
-            yield {}
+            yield library_arguments(config, dtype, divided=divider is not None)
             return
         _forget_settings(model_config)
         kernels = choose_kernels(config, choose_device(config), dtype)
-        layers = _Layers(checkpoint, quantised, reader, kernels, dtype, collective)
+        layers: _Layers
+        if isinstance(reader, AtLoadReader):
+            layers = _PlainLayers(checkpoint, reader, kernels, dtype, divider)
+        else:
+            layers = _Layers(checkpoint, quantised, reader, kernels, dtype, divider)
         yield {"quantization_config": _LowBitConfig(layers)}
 
 
@@ -95,7 +106,7 @@ class _Layers:
         reader: Reader,
         kernels: Kernels,
         dtype: torch.dtype,
-        collective: Collective | None,
+        divider: Divider | None,
     ) -> None:
         self.label = f"{reader.label}, {kernels.name}"
         self._checkpoint = checkpoint
@@ -103,14 +114,14 @@ class _Layers:
         self._reader = reader
         self._kernels = kernels
         self._dtype = dtype
-        self._division = None if collective is None else Division(collective)
+        self._divider = divider
         self._places: dict[str, str] = {}  # a layer's name in the file -> its module's
         self._sizes: dict[str, tuple[int, int]] = {}
 
     def take_out(self, model: PreTrainedModel) -> None:
         """Remember where each layer belongs, and leave nothing there that wants memory."""
-        self._places = _places(model, self._checkpoint, self._names)
-        plan = model.tp_plan if self._division is not None else {}
+        self._places = self._find(model)
+        plan = model.tp_plan if self._divider is not None else {}
         for layer, place in self._places.items():
             module = model.get_submodule(place)
             sizes = linear_sizes(module)
@@ -119,8 +130,8 @@ class _Layers:
                     f"{self._where(layer)}: {layer} is quantised, but {place} of "
                     f"{type(model).__name__} is no linear layer: {type(module).__name__}"
                 )
-            if self._division is not None:
-                self._division.check(place, sizes, plan)
+            if self._divider is not None:
+                self._divider.check(place, sizes, plan)
             self._sizes[layer] = sizes
             # An empty module, with what modelling code may ask of one without its numbers.
             empty = torch.nn.Module()
@@ -134,26 +145,52 @@ class _Layers:
     def put_in(self, model: PreTrainedModel) -> None:
         """Read each layer, and put this rank's part of it in its place."""
         for layer, place in self._places.items():
-            weight = self._reader.read(self._checkpoint, layer)
-            if weight is None:
-                raise ModelError(
-                    f"{self._where(layer)}: {layer} is not quantised as the checkpoint says: "
-                    f"{self._reader.label}"
-                )
+            weight = self._read(layer)
             check_shape(self._checkpoint, layer, weight, self._sizes[layer])
             bias = self._bias(layer, needed=model.get_submodule(place).had_bias)
             module: torch.nn.Module
-            if self._division is None:
+            if self._divider is None:
                 module = LowBitLinear(weight, bias, self._kernels, dtype=self._dtype)
             else:
-                module = self._division.part(place, weight, bias, self._kernels, self._dtype)
+                module = self._divider.part(place, weight, bias, self._kernels, self._dtype)
             model.set_submodule(place, module)
-        left = [name for name in self._checkpoint.left_over() if self._is_of_a_layer(name)]
+        left = [
+            name for name in self._checkpoint.left_over(CACHE_SCALES) if self._is_of_a_layer(name)
+        ]
         if left:
             raise ModelError(
                 f"{self._checkpoint.where(left[0])}: {left[0]} is no tensor that a quantised layer "
                 f"has: {self._reader.label}"
             )
+
+    def _find(self, model: PreTrainedModel) -> dict[str, str]:
+        """The module of each layer."""
+        skeleton = _Skeleton(model)
+        found = {}
+        for layer in self._names:
+            renamed, converted = skeleton.renamed(layer)
+            if converted:
+                raise ModelError(
+                    f"{self._where(layer)}: {layer} is quantised, and transformers' "
+                    f"{type(model).__name__} holds it together with others in one tensor, "
+                    f"{renamed}; expected a checkpoint whose other layers alone are quantised"
+                )
+            if renamed not in skeleton.tensors:
+                raise ModelError(
+                    f"{self._where(layer)}: the quantised layer {layer} belongs to no layer of "
+                    f"{type(model).__name__}"
+                )
+            found[layer] = renamed.removesuffix(_WEIGHT)
+        return found
+
+    def _read(self, layer: str) -> LowBitWeight:
+        weight = self._reader.read(self._checkpoint, layer)
+        if weight is None:
+            raise ModelError(
+                f"{self._where(layer)}: {layer} is not quantised as the checkpoint says: "
+                f"{self._reader.label}"
+            )
+        return weight
 
     def _is_of_a_layer(self, name: str) -> bool:
         return name.rpartition(".")[0] in self._places
@@ -168,33 +205,68 @@ class _Layers:
         return self._checkpoint.take(name, self._sizes[layer][:1])
 
 
-def _places(model: PreTrainedModel, checkpoint: Checkpoint, layers: list[str]) -> dict[str, str]:
-    """The module of each layer, by the renaming that transformers itself loads with."""
-    transforms = get_model_conversion_mapping(model)
-    renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
-    converters = [one for one in transforms if isinstance(one, WeightConverter)]
-    skeleton = model.state_dict()
-    found = {}
-    for layer in layers:
-        name = f"{layer}.weight"
+class _PlainLayers(_Layers):
+    """Every linear layer of a plain checkpoint but the output layer, quantised as it is read."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        reader: AtLoadReader,
+        kernels: Kernels,
+        dtype: torch.dtype,
+        divider: Divider | None,
+    ) -> None:
+        names = [
+            name.removesuffix(_WEIGHT) for name in checkpoint.names() if name.endswith(_WEIGHT)
+        ]
+        super().__init__(checkpoint, names, reader, kernels, dtype, divider)
+        self._at_load = reader
+        self._transposed: set[str] = set()
+
+    def _find(self, model: PreTrainedModel) -> dict[str, str]:
+        skeleton, head = _Skeleton(model), model.get_output_embeddings()
+        found = {}
+        for layer in self._names:
+            renamed, converted = skeleton.renamed(layer)
+            if converted or renamed not in skeleton.tensors:
+                continue  # a tensor of many experts; or what transformers leaves out itself
+            place = renamed.removesuffix(_WEIGHT)
+            module = model.get_submodule(place)
+            if module is head or linear_sizes(module) is None:
+                continue
+            found[layer] = place
+            if not isinstance(module, torch.nn.Linear):
+                self._transposed.add(layer)  # Conv1D
+        if not found:
+            raise ModelError(
+                f"{type(model).__name__} has no linear layer that could be quantised at load"
+            )
+        return found
+
+    def _read(self, layer: str) -> LowBitWeight:
+        transposed = layer in self._transposed
+        return self._at_load.read(self._checkpoint, layer, transposed=transposed)
+
+
+class _Skeleton:
+    """The tensors of a model without memory, and the renaming that transformers loads with."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        transforms = get_model_conversion_mapping(model)
+        self.tensors = model.state_dict()
+        self._renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
+        self._converters = [one for one in transforms if isinstance(one, WeightConverter)]
+        self._prefix = model.base_model_prefix
+
+    def renamed(self, layer: str) -> tuple[str, bool]:
+        """What a layer's weight is called in the model, and whether it is a part of that only."""
+        name = f"{layer}{_WEIGHT}"
         renamed, converted = rename_source_key(
-            name, renamings, converters, model.base_model_prefix, skeleton
+            name, self._renamings, self._converters, self._prefix, self.tensors
         )
-        if renamed not in skeleton and name in skeleton:
-            renamed, converted = rename_source_key(name, [], [], model.base_model_prefix, skeleton)
-        if converted is not None:
-            raise ModelError(
-                f"{checkpoint.where_layer(layer)}: {layer} is quantised, and transformers' "
-                f"{type(model).__name__} holds it together with others in one tensor, {renamed}; "
-                "expected a checkpoint whose other layers alone are quantised"
-            )
-        if renamed not in skeleton:
-            raise ModelError(
-                f"{checkpoint.where_layer(layer)}: the quantised layer {layer} belongs to no layer "
-                f"of {type(model).__name__}"
-            )
-        found[layer] = renamed.removesuffix(".weight")
-    return found
+        if renamed not in self.tensors and name in self.tensors:
+            renamed, converted = rename_source_key(name, [], [], self._prefix, self.tensors)
+        return renamed, converted is not None
 
 
 class _LowBitConfig(QuantizationConfigMixin):
