@@ -11,7 +11,7 @@ IMAGE ?= lmi:cpu
 BOOT ?= $(shell command -v python3 || command -v python3.11 || command -v python || echo python3)
 PY := .venv/bin/python
 
-.PHONY: run test check fast bench bench-engines bench-vllm peers soak image lock docs format clean help serve-env test-env
+.PHONY: run test check fast bench bench-engines bench-vllm peers soak image image-deepspeed lock docs format clean help serve-env test-env
 
 serve-env:
 	@$(BOOT) tools/setup.py serve
@@ -60,6 +60,9 @@ soak: test-env ## a million frames of the wire, then ten minutes of mixed, rude 
 
 image: ## build the CPU image with docker, podman or buildah: make image [IMAGE=lmi:cpu] [ARGS="--build-arg BASE=…"]
 	sh tools/build_image.sh "$(IMAGE)" $(ARGS)
+
+image-deepspeed: ## build the image with DeepSpeed, vLLM and the quantisers: make image-deepspeed [ARGS="--build-arg BASE=…"]
+	DOCKERFILE=docker/deepspeed.Dockerfile sh tools/build_image.sh lmi:deepspeed $(ARGS)
 
 lock: test-env ## resolve the dependencies anew into locks/: make lock [ARGS=--upgrade]
 	$(PY) tools/lock.py $(ARGS)

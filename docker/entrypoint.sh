@@ -1,10 +1,10 @@
 #!/bin/sh
-# The words after `docker run IMAGE`: `serve` (SageMaker's word, and the default), `check` and
-# `explain` are lmi's; flags alone belong to `serve`; any other command runs as it is.
+# The words after `docker run IMAGE`: `serve` (SageMaker's word, and the default), `check`, `explain`
+# and `quantize` are lmi's; flags alone belong to `serve`; any other command runs as it is.
 set -eu
 case "${1:-serve}" in
 serve) [ $# -eq 0 ] || shift ;;
-check | explain | test-handler) exec lmi "$@" ;;
+check | explain | quantize | test-handler) exec lmi "$@" ;;
 -*) ;;
 *) exec "$@" ;;
 esac

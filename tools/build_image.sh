@@ -1,8 +1,8 @@
 #!/bin/sh
-# Build the CPU image with docker, podman or buildah, whichever is there:
+# Build an image with docker, podman or buildah, whichever is there:
 #   sh tools/build_image.sh [IMAGE] [ARGUMENTS OF THE BUILD...]
-# BUILDER names one of them. Arguments such as --build-arg BASE=... and --secret id=...,src=... are
-# passed on; docker/cpu.Dockerfile says which there are.
+# BUILDER names one of them, DOCKERFILE the recipe (docker/cpu.Dockerfile). Arguments such as
+# --build-arg BASE=... and --secret id=...,src=... are passed on; the recipe says which there are.
 set -eu
 image="${1:-lmi:cpu}"
 [ $# -eq 0 ] || shift
@@ -29,4 +29,4 @@ podman | buildah) set -- build --format docker "$@" ;;
     ;;
 esac
 echo "build_image: $image with $builder" >&2
-exec "$builder" "$@" --file docker/cpu.Dockerfile --tag "$image" .
+exec "$builder" "$@" --file "${DOCKERFILE:-docker/cpu.Dockerfile}" --tag "$image" .

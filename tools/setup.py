@@ -1,5 +1,5 @@
-"""Make or refresh `.venv` from the locks: `python3 tools/setup.py serve|test` (the Makefile calls
-it).
+"""Make or refresh `.venv` from the locks: `python3 tools/setup.py serve|deepspeed|test` (the
+Makefile and the images call it).
 
 Only the standard library, and any Python 3 may run it: it finds a CPython that the project
 supports, makes the environment, installs uv into it and lets uv install the locked set. A stamp
@@ -22,8 +22,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 TESTED = (3, 11)
 UNTESTED = (3, 12)
-SETS = ("serve", "test")
-LOCKS = ("locks/serve.txt", "locks/test.txt", "locks/torch.txt")
+SETS = ("serve", "deepspeed", "test")
+LOCKS = ("locks/serve.txt", "locks/deepspeed.txt", "locks/test.txt", "locks/torch.txt")
 NATIVE = ROOT / "lmi" / "dist" / "native"
 NATIVE_STAMP = VENV / ".lmi-native"
 
@@ -160,7 +160,7 @@ def main() -> None:
     if version not in (TESTED, UNTESTED):
         fail(f".venv holds Python {version[0]}.{version[1]}: remove .venv and try again")
     lock = f"locks/{wanted}.txt"
-    # The test set holds the serve set, so its stamp satisfies both.
+    # The test set holds the others, so its stamp satisfies all.
     stamps = [VENV / f".lmi-{name}" for name in SETS if name in (wanted, "test")]
     current = digest_of([ROOT / name for name in ("pyproject.toml", *sorted(LOCKS))])
     native = native_digest()
