@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -69,14 +69,21 @@ def _users(option: Option) -> str:
     elsewhere = "elsewhere: " if option.used else ""
     for word, reasons in (("not needed", option.advisory), ("refused", option.refused)):
         lines += [
-            f"{elsewhere if name == ANY else name + ': '}{word}, {reason}"
-            for name, reason in reasons.items()
+            f"{elsewhere if names == ANY else names + ': '}{word}, {reason}"
+            for names, reason in _together(reasons)
         ]
-    lines += [
-        f"{name}: only {', '.join(str(value).lower() for value in limit.values)}"
+    limits = {
+        name: ", ".join(str(value).lower() for value in limit.values)
         for name, limit in option.limits.items()
-    ]
+    }
+    lines += [f"{names}: only {values}" for names, values in _together(limits)]
     return "<br>".join(lines)
+
+
+def _together(column: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Engines of which the same is said, in one line."""
+    for text in dict.fromkeys(column.values()):
+        yield ", ".join(name for name, said in column.items() if said == text), text
 
 
 def _text(option: Option) -> str:

@@ -71,6 +71,7 @@ def resolution(
     """
     from lmi.config import Front, resolve
     from lmi.config.vllm_arguments import installed_release
+    from lmi.engines.hardware import here
     from lmi.launch.runnable import runnable
 
     flags = {**parse_sets(sets or ()), **(extra or {})}
@@ -80,6 +81,7 @@ def resolution(
         flags,
         installed=runnable(),
         vllm=installed_release(),
+        hardware=here(),
         front=Front.EMBEDDED if chosen_server(front) is None else Front.DJL,
     )
 

@@ -64,7 +64,7 @@ def assemble(
         entry_point=text_of(values, "option.entryPoint") or choice.entry_point,
         classic=None if folder is None else folder.classic,
         code=_code(read) if choice.engine == FUNCTIONS else None,
-        dtype=text_of(values, "option.dtype") or "auto",
+        dtype=str(options.get("dtype") or text_of(values, "option.dtype") or "auto"),
         trust_remote_code=read.required("option.trust_remote_code", bool),
         tensor_parallel_degree=cast(
             "int | Literal['max'] | None", get(values, "option.tensor_parallel_degree")

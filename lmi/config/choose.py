@@ -7,8 +7,8 @@ installed, that is an error.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 FUNCTIONS = "python"
 """The engine that generates no text by itself: handlers, the model's own and stock ones."""
@@ -61,8 +61,9 @@ _MPI_PREFERENCE = ("trtllm", "lmi-dist", "vllm", "deepspeed")
 class Question:
     """What the choice depends on. model: the model's config.json where one is at hand.
 
-    unable: engines that would refuse an option that is set. async_mode: asked for, which makes
-    `disable` mean the asynchronous engine of 0.36 instead of no batching at all.
+    unable: engines that would refuse an option that is set, or the checkpoint, and why; "" where it
+    is an option. async_mode: asked for, which makes `disable` mean the asynchronous engine of 0.36
+    instead of no batching at all.
     """
 
     engine: str | None = None
@@ -73,7 +74,7 @@ class Question:
     features: tuple[str, ...] = ()
     model: Mapping[str, object] | None = None
     classic_model: bool = False
-    unable: frozenset[str] = frozenset()
+    unable: Mapping[str, str] = field(default_factory=dict)
     async_mode: bool = False
 
 
@@ -186,14 +187,16 @@ def _entry_point(text: str | None) -> str | None:
 def _by_features(question: Question, installed: Collection[str]) -> Choice | None:
     """What the image was made for, for a model that generates text.
 
-    The variable describes an image, so it decides only among engines that are here.
+    The variable describes an image, so it decides only among engines that are here and can.
     """
     if not question.features or _generates(question) is False:
         return None
     if _unbatched(question) or _has_encoder(question):
         return None
     for feature in ("lmi-dist", "vllm", "trtllm"):
-        if feature in question.features and feature in installed:
+        if feature not in question.features or feature not in installed:
+            continue
+        if feature not in question.unable:
             return Choice(feature, f"SERVING_FEATURES has {feature}", "SERVING_FEATURES")
     return None
 
@@ -225,18 +228,26 @@ def _by_model(question: Question, installed: Collection[str]) -> Choice:
     able = [name for name in here if name not in question.unable]
     first = (able or here)[0]
     why = ["engine=MPI"] if question.engine == "MPI" else []
-    if question.features:
+    if question.features and not any(name in installed for name in question.features):
         why.append(f"SERVING_FEATURES={','.join(question.features)} names nothing installed here")
     if generates:
         why.append(f"{_kind(question)} generates text")
-    passed = [name for name in here if name in question.unable and able]
-    if passed:
-        why.append(f"{' and '.join(passed)} can't honour every option set")
+    if able:
+        why += _passed(here[: here.index(first)], question.unable)
     if len(here) == 1:
         why.append(f"{first} is what is installed here")
     else:
         why.append(f"of {', '.join(here)} installed here, {first} comes first")
     return Choice(first, "; ".join(why))
+
+
+def _passed(names: Sequence[str], unable: Mapping[str, str]) -> Iterator[str]:
+    """Why engines that would have come first do not."""
+    told = [name for name in names if unable[name]]
+    yield from (f"{name} can't: {unable[name]}" for name in told)
+    silent = [name for name in names if name not in told]
+    if silent:
+        yield f"{' and '.join(silent)} can't honour every option set"
 
 
 def _generates(question: Question) -> bool | None:

@@ -47,6 +47,20 @@ class Setting:
 
 
 @dataclass(frozen=True, slots=True)
+class Weights:
+    """How the weights are held. method: what the engine is told, None for nothing.
+
+    checkpoint: how the model's files are quantised, for people; empty where they are not, or are
+    not at hand. note: what to know of it. needs: modules that must be importable for it.
+    """
+
+    method: str | None = None
+    checkpoint: str = ""
+    note: str = ""
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Resolution:
     """A configuration, decided.
 
@@ -59,6 +73,7 @@ class Resolution:
     defaults: tuple[Setting, ...] = ()
     variables: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    weights: Weights = Weights()
 
     def properties(self) -> Mapping[str, str]:
         """The settings as one explicit serving.properties.

@@ -13,22 +13,24 @@ from os.path import isdir, isfile
 from pathlib import Path
 
 from lmi.config import sources
-from lmi.config.assemble import assemble, model_of
+from lmi.config.assemble import assemble
 from lmi.config.choose import NoEngine, Question, choose
 from lmi.config.code import takes_requests
 from lmi.config.contradictions import contradictions, place
-from lmi.config.folder import Folder, descend, look, read_model
+from lmi.config.folder import Folder, descend, look
 from lmi.config.front import Front
 from lmi.config.judge import defaults, judge, unable
 from lmi.config.options import FOREIGN_ENGINES, spellings
 from lmi.config.parameters import from_parameters
 from lmi.config.problems import ConfigErrors
-from lmi.config.resolution import Fate, Resolution, Setting
-from lmi.config.secure import violations
+from lmi.config.quantization import Asked, Hardware
+from lmi.config.resolution import Fate, Resolution, Setting, Weights
+from lmi.config.secure import is_secure, violations
 from lmi.config.sources import Candidate
 from lmi.config.values import Values, get, merge, text_of
 from lmi.config.variables import VARIABLES, Layer
 from lmi.config.vllm_arguments import arguments
+from lmi.config.weights import Files, files, refusals, weigh
 from lmi.core import ConfigError
 
 
@@ -41,12 +43,14 @@ def resolve(
     installed: Collection[str],
     front: Front = Front.EMBEDDED,
     vllm: str | None = None,
+    hardware: Hardware | None = None,
 ) -> Resolution:
     """The configuration of the model in `folder` (None: the environment alone says what to serve).
 
     flags: `--set` keys, spelt as in serving.properties, and their values. parameters: what the DJL
     model server told its worker. installed: engines that can run here, by our names. front: who
     takes the requests. vllm: the release of vLLM that would run, None for any that is recorded.
+    hardware: what the model would run on, None for any.
     Raises ConfigErrors with every problem found.
     """
     try:
@@ -67,9 +71,12 @@ def resolve(
     else:
         problems += misspelt
     choice = None
+    asked, model = Asked(), Files(None, None)
     if _DECIDING.isdisjoint(unreadable):
         try:
-            choice = choose(_question(values, unknown, found, own_code), installed)
+            model = files(values, found)
+            asked = model.asked(values, hardware, vllm)
+            choice = choose(_question(values, unknown, found, own_code, model, asked), installed)
         except NoEngine as error:
             problems.append(_no_engine(error, values, found))
         except ConfigError as error:
@@ -80,6 +87,17 @@ def resolve(
     judgement = judge(
         values, unknown, engine=engine, own_code=own_code, tolerant=tolerant, front=front, vllm=vllm
     )
+    weights = Weights()
+    if engine is not None and not own_code:
+        weights = weigh(
+            engine,
+            asked,
+            values,
+            judgement,
+            known=model,
+            folder=found,
+            secure=is_secure(environ),
+        )
     problems += judgement.problems
     problems += violations(environ, values, found)
     if choice is not None:
@@ -115,6 +133,7 @@ def resolve(
         defaults(values, choice.engine),
         variables,
         (*warnings, *judgement.warnings),
+        weights,
     )
 
 
@@ -175,14 +194,14 @@ def _with_prefix(candidates: Sequence[Candidate]) -> tuple[list[Candidate], list
 
 
 def _question(
-    values: Values, unknown: Sequence[Candidate], folder: Folder | None, own_code: bool
+    values: Values,
+    unknown: Sequence[Candidate],
+    folder: Folder | None,
+    own_code: bool,
+    model: Files,
+    asked: Asked,
 ) -> Question:
-    """What the choice of the engine depends on. Raises ConfigError for a bad config.json."""
-    model = None if folder is None else folder.model
-    named = model_of(values, folder)
-    if named is not None:
-        config = Path(named) / "config.json"
-        model = read_model(config) if isfile(config) else None
+    """What the choice of the engine depends on."""
     features = get(values, "features")
     return Question(
         engine=text_of(values, "engine"),
@@ -191,9 +210,9 @@ def _question(
         entry_point=text_of(values, "option.entryPoint"),
         has_custom_handler=own_code,
         features=tuple(map(str, features)) if isinstance(features, tuple) else (),
-        model=model,
+        model=model.model,
         classic_model=folder is not None and folder.classic is not None,
-        unable=unable(values, unknown),
+        unable={**dict.fromkeys(unable(values, unknown), ""), **refusals(asked, values)},
         async_mode=get(values, "option.async_mode") is True,
     )
 

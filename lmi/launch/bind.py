@@ -8,7 +8,10 @@ from typing import Final
 
 from lmi.config.choose import FUNCTIONS
 from lmi.config.spec import ModelSpec
+from lmi.config.vllm_arguments import installed_release
+from lmi.config.weights import settled
 from lmi.engines import BoundSpec, Progress, cards
+from lmi.engines.hardware import here
 from lmi.models import Store, default_cache
 
 ARTIFACTS: Final = "artifacts"
@@ -16,7 +19,7 @@ ARTIFACTS: Final = "artifacts"
 
 
 def bind(spec: ModelSpec, environ: Mapping[str, str], progress: Progress) -> BoundSpec:
-    """Fetch what the engine or the handler needs. Raises ModelError."""
+    """Fetch what the engine or the handler needs. Raises ModelError, and as `bind_fetched` does."""
     if not needs_files(spec):
         return BoundSpec(spec, None)
     store = Store(_cache(spec, environ), progress=progress)
@@ -24,7 +27,9 @@ def bind(spec: ModelSpec, environ: Mapping[str, str], progress: Progress) -> Bou
 
 
 def bind_fetched(spec: ModelSpec, environ: Mapping[str, str], path: Path) -> BoundSpec:
-    """The same for a model whose files are here."""
+    """The same for a model whose files are here. Raises ConfigError for a quantisation of theirs
+    that the engine can't do."""
+    spec = settled(spec, path, here(), installed_release())
     return BoundSpec(spec, path, _cache(spec, environ) / ARTIFACTS)
 
 

@@ -23,6 +23,7 @@ from lmi.config.folder import descend
 from lmi.config.vllm_arguments import installed_release
 from lmi.custom import Seat
 from lmi.dist.parallel.meeting import launched_place
+from lmi.engines.hardware import here
 from lmi.launch.djl.staged import Staged
 from lmi.launch.function import PROCESSOR
 from lmi.launch.model import binder, facts, loaded, make
@@ -43,13 +44,14 @@ def resolve_worker(
     """The configuration of a worker. properties: the server's map. Raises ConfigErrors."""
     staged = Staged.read(arguments.model_dir)
     if staged is not None:
-        return staged.resolve(environ, runnable(), installed_release())
+        return staged.resolve(environ, runnable(), installed_release(), here())
     return resolve(
         arguments.model_dir,
         environ,
         parameters=properties,
         installed=runnable(),
         vllm=installed_release(),
+        hardware=here(),
         front=Front.DJL,
     )
 

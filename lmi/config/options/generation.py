@@ -7,6 +7,7 @@ from lmi.config.options.base import ANY, Limit, Option
 
 GROUP = "Generation: memory and speed"
 
+_CACHE_TYPES = Limit(("auto", "fp8", "fp8_e4m3"), "expected auto, or fp8 (e4m3)")
 _SAME = "LMI-Dist gives the same tokens without it"
 
 OPTIONS = (
@@ -37,13 +38,10 @@ OPTIONS = (
     Option(
         "option.kv_cache_dtype",
         Text("a number type, or auto"),
-        "Number type of the KV cache.",
+        "Number type of the KV cache. auto: that of the model.",
         default="auto",
-        used=("vllm", "trtllm"),
-        limits={
-            "lmi-dist": Limit(("auto",), "LMI-Dist's KV cache has the model's type; expected auto")
-        },
-        advisory={"lmi-dist": "LMI-Dist's KV cache has the model's type"},
+        used=("vllm", "trtllm", "lmi-dist", "deepspeed"),
+        limits={name: _CACHE_TYPES for name in ("lmi-dist", "deepspeed")},
     ),
     Option(
         "option.threads",
@@ -59,7 +57,13 @@ OPTIONS = (
         "layers over a paged KV cache; generate: padded batches, for models that run in no other "
         "way. auto: the first that can.",
         default="auto",
-        used=("lmi-dist",),
+        used=("lmi-dist", "deepspeed"),
+        limits={
+            "deepspeed": Limit(
+                ("auto", "transformers"),
+                "DeepSpeed divides models of transformers; expected auto or transformers",
+            )
+        },
         ours=True,
     ),
     Option(

@@ -177,13 +177,20 @@ OPTIONS = (
     Option(
         "option.dtype",
         Choice(_EXACT_TYPES, _TYPE_SYNONYMS),
-        "Number type of the weights and of the computation.",
+        "Number type of the weights and of the computation. int8 means option.quantize=int8 with "
+        "LMI-Dist and DeepSpeed.",
         aliases=("option.data_type",),
         used=("vllm", "trtllm", "deepspeed", "python", "lmi-dist"),
         limits={
             "lmi-dist": Limit(
-                ("auto", "fp32", "fp16", "bf16"),
-                "LMI-Dist has no such type; expected auto, fp32, fp16 or bf16",
+                ("auto", "fp32", "fp16", "bf16", "int8"),
+                "LMI-Dist computes in auto, fp32, fp16 or bf16; for the weights see "
+                "option.quantize",
+            ),
+            "deepspeed": Limit(
+                ("auto", "fp32", "fp16", "bf16", "int8"),
+                "DeepSpeed computes in auto, fp32, fp16 or bf16; for the weights see "
+                "option.quantize",
             ),
             "vllm": Limit(
                 ("auto", "fp32", "fp16", "bf16"),
@@ -271,14 +278,20 @@ OPTIONS = (
     Option(
         "option.quantize",
         Text("a method that the engine knows, such as awq, gptq, fp8 or bitsandbytes8"),
-        "Quantise the weights at load, or name the method of a quantised checkpoint.",
+        "Quantise the weights at load, or name the method of a quantised checkpoint. What works "
+        "where: [quantization.md](quantization.md).",
         aliases=("option.quantization",),
-        used=("vllm", "trtllm", "deepspeed", "python"),
-        refused={
-            "lmi-dist": "LMI-Dist has no quantised weights yet; vLLM has, "
-            "or serve the unquantised model"
-        },
+        used=("lmi-dist", "vllm", "trtllm", "deepspeed", "python"),
         off=("none",),
+    ),
+    Option(
+        "option.calibration_data",
+        Text("a file in the model's folder, or an absolute path"),
+        "Texts that SmoothQuant is calibrated with: one on each line, or .jsonl with `text` in "
+        "each. Unset: a small set of our own.",
+        used=("lmi-dist", "deepspeed"),
+        advisory={ANY: "it matters to option.quantize=smoothquant only"},
+        ours=True,
     ),
     Option(
         "option.device_map",

@@ -14,6 +14,7 @@ from typing import Final
 import msgspec
 
 from lmi.config import Front, Resolution, resolve
+from lmi.config.quantization import Hardware
 from lmi.config.variables import VARIABLES
 from lmi.core import ConfigError
 
@@ -51,7 +52,11 @@ class Staged:
         (folder / FILE).write_bytes(text + b"\n")
 
     def resolve(
-        self, environ: Mapping[str, str], installed: Collection[str], vllm: str | None = None
+        self,
+        environ: Mapping[str, str],
+        installed: Collection[str],
+        vllm: str | None = None,
+        hardware: Hardware | None = None,
     ) -> Resolution:
         """The same configuration again; of the environment only what sets no option is read.
 
@@ -69,6 +74,7 @@ class Staged:
             installed=installed,
             front=Front.DJL,
             vllm=vllm,
+            hardware=hardware,
         )
 
 

@@ -181,13 +181,26 @@ def test_the_users_own_handler_beats_what_is_chosen_automatically() -> None:
 
 
 def test_an_engine_that_can_honour_every_option_goes_first() -> None:
-    choice = choose(Question(model=LLAMA, unable=frozenset({"vllm"})), ALL)
+    choice = choose(Question(model=LLAMA, unable={"vllm": ""}), ALL)
     assert choice.engine == "lmi-dist"
     assert "vllm can't honour every option set" in choice.reason
 
 
+def test_the_reason_says_why_a_checkpoint_passed_an_engine_by() -> None:
+    choice = choose(Question(model=LLAMA, unable={"vllm": "GPTQ, 3 bits: too few"}), ALL)
+    assert choice.engine == "lmi-dist"
+    assert "vllm can't: GPTQ, 3 bits: too few" in choice.reason
+
+
+def test_an_images_feature_that_cannot_run_the_model_is_passed_by() -> None:
+    question = Question(model=LLAMA, features=("vllm",), unable={"vllm": "no kernel"})
+    choice = choose(question, {"vllm", "lmi-dist"})
+    assert choice.engine == "lmi-dist"
+    assert "vllm can't: no kernel" in choice.reason
+
+
 def test_where_no_engine_can_honour_every_option_the_order_decides() -> None:
-    choice = choose(Question(model=LLAMA, unable=ALL), ALL)
+    choice = choose(Question(model=LLAMA, unable=dict.fromkeys(ALL, "")), ALL)
     assert choice.engine == "vllm"
     assert "honour" not in choice.reason
 
@@ -258,7 +271,7 @@ _QUESTIONS = st.builds(
     has_custom_handler=st.booleans(),
     features=st.sampled_from([(), ("vllm",), ("trtllm",), ("vllm", "lmi-dist")]),
     model=st.sampled_from([LLAMA, BERT, T5, None]),
-    unable=st.frozensets(st.sampled_from(sorted(ALL))),
+    unable=st.dictionaries(st.sampled_from(sorted(ALL)), st.sampled_from(["", "a reason"])),
 )
 
 

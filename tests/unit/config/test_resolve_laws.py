@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmi.config import ConfigErrors, Resolution, resolve
-from lmi.config.kinds import Checked, Choice, Flag, Json, Kind, Real, Size, Tokens, Whole
+from lmi.config.kinds import Checked, Choice, Flag, Json, Kind, Real, Size, Text, Tokens, Whole
 from lmi.config.options import ENGINES, TABLE
 from lmi.config.options.workers import variables
 from lmi.config.properties import render
@@ -61,6 +61,8 @@ def _likely(kind: Kind, rng: random.Random) -> str:
             return "{}"
         case Checked():
             return "KEY=value" if kind.read is variables else "0;1"
+        case Text(label) if label.startswith("a method"):
+            return rng.choice(("none", "awq", "fp8", "gptq"))
         case _:
             return rng.choice(("a text", "json", "http://0.0.0.0:81", "x#y \\ = é"))
 

@@ -10,9 +10,10 @@ import pytest
 
 from lmi.config import ModelSpec, Resolution, resolve
 from lmi.config.options import TABLE, Verdict
+from lmi.config.resolution import Fate
 from lmi.core import ConfigError
 from lmi.engines import BoundSpec
-from lmi.engines.lmi_dist import by_mpirun
+from lmi.engines.lmi_dist import by_mpirun, smoothing
 from lmi.engines.lmi_dist import config as dist_config
 from lmi.launch.model import session_config
 from lmi.launch.preflight import preflight
@@ -51,6 +52,8 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "option.gpu_memory_utilization": ("0.5", dist),
     "option.enforce_eager": ("true", dist),
     "option.runtime": ("transformers", dist),
+    "option.quantize": ("fp8", dist),
+    "option.kv_cache_dtype": ("fp8", dist),
     "option.mpi_mode": ("true", lambda spec: by_mpirun(BoundSpec(spec, MODEL))),
     "option.served_model_name": ("mine", lambda spec: session_config(spec).served_names),
     "option.chat_template_content_format": (
@@ -72,6 +75,12 @@ NOTICED_BY: dict[str, tuple[str, Callable[[ModelSpec], object]]] = {
     "throttle_error_http_code": ("503", server),
     "request_id_header_key": ("x-my-id", server),
     "download_dir": ("/downloads", lambda spec: spec.server.download_dir),
+}
+
+# Read where option.quantize=smoothquant is set too.
+BY_SMOOTHQUANT = {
+    "option.smoothquant_alpha": ("0.75", "alpha", 0.75),
+    "option.calibration_data": (__file__, "calibration", Path(__file__)),
 }
 
 # Read while resolving: what they decide is tested with the configuration.
@@ -99,13 +108,34 @@ def spec_of(**options: str) -> ModelSpec:
 
 def test_every_option_that_is_said_to_be_used_has_its_proof_here() -> None:
     used = {o.key for o in TABLE if o.use("lmi-dist").verdict is Verdict.USED}
-    assert used - DECIDED_WHILE_RESOLVING == set(NOTICED_BY)
+    assert used - DECIDED_WHILE_RESOLVING == {*NOTICED_BY, *BY_SMOOTHQUANT}
 
 
 @pytest.mark.parametrize("key", NOTICED_BY)
 def test_an_option_arrives(key: str) -> None:
     text, seen = NOTICED_BY[key]
     assert seen(spec_of(**{key: text})) != seen(spec_of())
+
+
+@pytest.mark.parametrize("key", BY_SMOOTHQUANT)
+def test_what_smoothquant_is_told_arrives_with_it_and_is_reported_without(key: str) -> None:
+    text, name, value = BY_SMOOTHQUANT[key]
+    with_it = {"option.quantize": "smoothquant", key: text}
+    assert smoothing(spec_of(**with_it))[name] == value
+    alone = resolution_of(**{key: text})
+    assert name not in smoothing(alone.spec)
+    (setting,) = (each for each in alone.settings if each.key == key)
+    assert setting.fate is Fate.ADVISORY
+    assert "option.quantize=smoothquant" in setting.note
+
+
+def test_a_checkpoint_of_the_method_is_loaded_as_it_is(tmp_path: Path) -> None:
+    config = {"model_type": "llama", "quantization_config": {"quant_method": "fp8"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    spec = spec_of(**{"option.model_id": str(tmp_path), "option.quantize": "fp8"})
+    assert dist_config(BoundSpec(spec, tmp_path)).quantize == "none"
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama"}))
+    assert dist_config(BoundSpec(spec, tmp_path)).quantize == "fp8"
 
 
 @pytest.mark.parametrize("text", ["1", "2", "max"])
