@@ -22,6 +22,7 @@ _MAX_BATCH: Final = 4
 
 def load(bound: BoundSpec, progress: Progress) -> Engine:
     """A model of DeepSpeed. Raises ConfigError, ModelError or EngineDead."""
+    bound = lmi_dist.prepared(bound, progress)
     config, own = plan(bound)
     return start(config, own, progress, mpirun=lmi_dist.by_mpirun(bound))
 
