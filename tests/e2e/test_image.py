@@ -154,7 +154,7 @@ def test_the_deepspeed_image_keeps_what_its_libraries_need_at_run_time():
 def test_each_set_that_a_recipe_installs_has_a_lock_and_holds_its_libraries():
     for recipe in (ROOT / "docker").glob("*.Dockerfile"):
         text = recipe.read_text()
-        named = re.search(r"tools/setup\.py (\w+)", text) or re.search(r"ARG SET=(\w+)", text)
+        named = re.search(r"python3 tools/setup\.py (\w+)", text) or re.search(r"ARG SET=(\w+)", text)
         assert named is not None
         assert (ROOT / "locks" / f"{named[1]}.txt").is_file()
     locked = (ROOT / "locks" / "deepspeed.txt").read_text()
