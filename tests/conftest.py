@@ -17,6 +17,8 @@ IMPORT_TORCH = frozenset(
         "fault/test_dist_process_model.py",
         "gpu",
         "tokens",
+        "unit/dist/at_load",
+        "unit/dist/float8",
         "unit/dist/test_attention.py",
         "unit/dist/test_collectives.py",
         "unit/dist/test_core.py",
