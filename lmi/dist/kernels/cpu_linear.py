@@ -19,6 +19,9 @@ FORMATS: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 _RING: Final = 3
 _KEPT_VIEWS: Final = 4096
 
+# Inputs of a run at most: `kBlock` of product.h.
+_RUN: Final = 256
+
 # So many products of 8-bit numbers fit a 32-bit sum.
 _INT8_INPUTS: Final = (1 << 31) // (127 * 128) - 1
 
@@ -108,8 +111,8 @@ def dense(
 def low_bit(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
 ) -> Packed:
-    """The product of whole numbers where rows and weights have 8 bits and one scale each; else the
-    weights are turned wide in registers, group by group."""
+    """The product of whole numbers where rows and weights have 8 bits and one scale each; else whole
+    sums over two digits of the rows (digits.h), group by group."""
     if (
         weight.activation_bits == 8
         and weight.values.dtype == torch.int8
@@ -143,7 +146,7 @@ def _grouped(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
 ) -> Packed:
     count, inputs = weight.out_features, weight.in_features
-    values, middle = weight.values, 0.0 if weight.bits == 8 else float(1 << (weight.bits - 1))
+    values, middle = weight.values, 0 if weight.bits == 8 else 1 << (weight.bits - 1)
     zeros = weight.zeros
     if values.dtype == torch.int8:  # from 0 upwards, and the zero with it
         values = values.view(torch.uint8) ^ 0x80
@@ -154,11 +157,20 @@ def _grouped(
         order = torch.argsort(groups, stable=True)
         values, groups = values[:, order], groups[order]
         order = order.to(torch.int32)
-    packed = torch.empty(library.lmi_low_bit_words(weight.bits, count, inputs), dtype=torch.int32)
+    runs = _runs(groups)
+    _, _, last, before = runs[-1].tolist()
+    words = library.lmi_low_bit_words(weight.bits, count, before + (last + 1) // 2)
+    packed = torch.empty(words, dtype=torch.int32)
     library.lmi_pack_low_bit(
-        weight.bits, values.contiguous().data_ptr(), count, inputs, packed.data_ptr()
+        weight.bits,
+        values.contiguous().data_ptr(),
+        count,
+        inputs,
+        runs.data_ptr(),
+        len(runs),
+        packed.data_ptr(),
     )
-    group_of, bias = groups.to(torch.int32), floats(bias)
+    bias = floats(bias)
     scales = _narrowest(panelled(weight.scales, library.lmi_panel()))
     if zeros is not None:
         zeros = panelled(zeros, library.lmi_panel())
@@ -175,14 +187,31 @@ def _grouped(
         outputs=count,
         words=packed.data_ptr(),
         bias=address_of(bias),
-        group_of=group_of.data_ptr(),
+        runs=runs.data_ptr(),
+        run_count=len(runs),
         groups=weight.scales.shape[1],
         scales=scales.data_ptr(),
         zeros=address_of(zeros),
         order=address_of(order),
     )
-    kept = (packed, bias, group_of, scales, zeros, order)
+    kept = (packed, bias, runs, scales, zeros, order)
     return Packed(library.lmi_low_bit_linear, struct, kept, outputs)
+
+
+def _runs(groups: torch.Tensor) -> torch.Tensor:
+    """(runs, 4) int32, each a `Run` of digits.h: inputs side by side with one group.
+
+    groups: (in), rising.
+    """
+    numbers, lengths = groups.unique_consecutive(return_counts=True)
+    runs, first, pair = [], 0, 0
+    for group, length in zip(numbers.tolist(), lengths.tolist(), strict=True):
+        for start in range(0, length, _RUN):
+            inputs = min(_RUN, length - start)
+            runs.append((group, first + start, inputs, pair))
+            pair += (inputs + 1) // 2
+        first += length
+    return torch.tensor(runs, dtype=torch.int32)
 
 
 def panelled(numbers: torch.Tensor, panel: int) -> torch.Tensor:

@@ -3,7 +3,7 @@
 // An output is the exact 32-bit sum of products times the row's and its own scale. Exact sums have
 // no order, so results do not depend on the batch.
 #include "int8.h"
-#include "product.h"
+#include "pairs.h"
 
 namespace lmi {
 
@@ -21,20 +21,7 @@ namespace {
 constexpr int kAhead = 1024;  // bytes, in each stream of weights
 constexpr int64_t kTaskRows = 8 * kTileRows;
 
-using Shorts = int16_t __attribute__((vector_size(kLanes * 4)));
 using Chars = int8_t __attribute__((vector_size(kLanes * 2)));
-
-// Two products per lane, summed: of inputs 2k and 2k + 1, for kLanes outputs.
-inline Ints multiply_pairs(Shorts weights, Shorts inputs) {
-#if defined(__AVX512BW__)
-    return bits_as<Ints>(_mm512_madd_epi16(bits_as<__m512i>(weights), bits_as<__m512i>(inputs)));
-#elif defined(__AVX2__)
-    return bits_as<Ints>(_mm256_madd_epi16(bits_as<__m256i>(weights), bits_as<__m256i>(inputs)));
-#else
-    const Ints w = bits_as<Ints>(weights), x = bits_as<Ints>(inputs);
-    return (w << 16 >> 16) * (x << 16 >> 16) + (w >> 16) * (x >> 16);
-#endif
-}
 
 // Rows as 8-bit numbers in 16 bits, an even number of each, and their scales.
 struct Rows {
@@ -66,7 +53,7 @@ void tile(const Int8Linear& linear, const Rows& x, int64_t row, int64_t panel, f
         const Shorts high = __builtin_convertvector(load_as<Chars>(at + 2 * kLanes), Shorts);
 #pragma GCC unroll 16
         for (int r = 0; r < rows; ++r) {
-            const Shorts pair = bits_as<Shorts>(load_as<int32_t>(from + (r * x.pairs + k) * 2) - Ints{});
+            const Shorts pair = fill_pair(from + (r * x.pairs + k) * 2);
             sums[r][0] += multiply_pairs(low, pair);
             sums[r][1] += multiply_pairs(high, pair);
         }
@@ -86,23 +73,18 @@ void tile(const Int8Linear& linear, const Rows& x, int64_t row, int64_t panel, f
 }
 
 void multiply(const Int8Linear& linear, const Rows& x, int64_t rows, float* out) {
-    const int64_t panels = panels_of(linear.outputs), row_blocks = (rows + kTaskRows - 1) / kTaskRows;
-    int64_t share = std::max<int64_t>(1, kTaskBytes / (x.pairs * 2 * kPanel));
-    share = std::min(share, (panels + 2 * thread_count() - 1) / (2 * thread_count()));
-    const int64_t chunks = (panels + share - 1) / share;
-    parallel(row_blocks * chunks, [&](int64_t task) {
-        const int64_t stop = std::min(rows, (task / chunks + 1) * kTaskRows);
-        const int64_t first = task % chunks * share;
-        for (int64_t panel = first; panel < std::min(panels, first + share); ++panel) {
-            for (int64_t row = task / chunks * kTaskRows; row < stop;) {
-                const int64_t height = std::min<int64_t>(kTileRows, stop - row);
-                with_number<kTileRows>(height, [&](auto number) {
-                    tile<number.value>(linear, x, row, panel, out);
+    over_panels(rows, kTaskRows, linear.outputs, x.pairs * 2 * kPanel, 1,
+                [&](int64_t first, int64_t count, int64_t panel, int64_t last) {
+                    for (; panel < last; ++panel) {
+                        for (int64_t row = first; row < first + count;) {
+                            const int64_t height = std::min<int64_t>(kTileRows, first + count - row);
+                            with_number<kTileRows>(height, [&](auto number) {
+                                tile<number.value>(linear, x, row, panel, out);
+                            });
+                            row += height;
+                        }
+                    }
                 });
-                row += height;
-            }
-        }
-    });
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 FOLDER: Final = Path(__file__).parent
 
 # Of lmi_abi() in pool.cpp: a file built from other sources than these declarations is refused.
-_ABI: Final = 2
+_ABI: Final = 3
 
 
 class Target(NamedTuple):
@@ -66,14 +66,15 @@ class GroupedStruct(ctypes.Structure):
         ("bits", c_int32),
         ("scale_format", c_int32),
         ("zero_format", c_int32),
-        ("zero", c_float),
+        ("zero", c_int32),
         ("rounds_rows", c_int32),
         ("reserved", c_int32),
         ("inputs", c_int64),
         ("outputs", c_int64),
         ("words", c_void_p),
         ("bias", c_void_p),
-        ("group_of", c_void_p),
+        ("runs", c_void_p),
+        ("run_count", c_int64),
         ("groups", c_int64),
         ("scales", c_void_p),
         ("zeros", c_void_p),
@@ -101,7 +102,8 @@ class Float8Struct(ctypes.Structure):
         ("outputs", c_int64),
         ("codes", c_void_p),
         ("bias", c_void_p),
-        ("group_of", c_void_p),
+        ("runs", c_void_p),
+        ("run_count", c_int64),
         ("ends", c_void_p),
         ("groups", c_int64),
         ("scales", c_void_p),
@@ -140,7 +142,7 @@ _FUNCTIONS: Final = {
     "lmi_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_panel": (c_int64, ()),
     "lmi_low_bit_words": (c_int64, (c_int32, c_int64, c_int64)),
-    "lmi_pack_low_bit": (None, (c_int32, _P, c_int64, c_int64, _P)),
+    "lmi_pack_low_bit": (None, (c_int32, _P, c_int64, c_int64, _P, c_int64, _P)),
     "lmi_low_bit_linear": (None, (_P, _P, _P, c_int64)),
     "lmi_pack_int8": (None, (_P, c_int64, c_int64, _P)),
     "lmi_int8_linear": (None, (_P, _P, _P, c_int64)),

@@ -210,4 +210,4 @@ LMI_API int lmi_threads() { return lmi::thread_count(); }
 LMI_API const char* lmi_target() { return LMI_TARGET; }
 
 // Of the interface as a whole: raised with every change that library.py must know of.
-LMI_API int lmi_abi() { return 2; }
+LMI_API int lmi_abi() { return 3; }
