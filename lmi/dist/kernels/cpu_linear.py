@@ -111,8 +111,8 @@ def dense(
 def low_bit(
     library: Any, weight: LowBitWeight, bias: torch.Tensor | None, outputs: Outputs
 ) -> Packed:
-    """The product of whole numbers where rows and weights have 8 bits and one scale each; else whole
-    sums over two digits of the rows (digits.h), group by group."""
+    """The product of whole numbers where rows and weights have 8 bits and one scale each; else
+    whole sums over two digits of the rows (digits.h), group by group."""
     if (
         weight.activation_bits == 8
         and weight.values.dtype == torch.int8
