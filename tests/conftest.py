@@ -37,6 +37,10 @@ IMPORT_TORCH = frozenset(
         "unit/handlers/test_tabular.py",  # no torch, but what takes as long
         "unit/handlers/test_transformers_tasks.py",
         "unit/engines/test_vllm_engine.py",
+        "unit/quantize/smoothquant/test_ensured.py",
+        "unit/quantize/smoothquant/test_outliers.py",
+        "unit/quantize/smoothquant/test_recipe.py",
+        "unit/quantize/smoothquant/test_smoothing.py",
         "unit/quantize",
     )
 )

@@ -152,10 +152,6 @@ def _write_layer(
     tensors = {name: parameter.data for name, parameter in layer.module.named_parameters()}
     stored = {name: skeleton.stored(f"{layer.name}.{name}") for name in tensors}
     dtypes = {name: _dtype(checkpoint, stored[name]) for name in tensors}
-    for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
-            where = checkpoint.where(stored[name])
-            raise ModelError(f"{where}: {stored[name]} holds a number that is not finite")
     if alpha is not None:
         tensors = smooth(tensors, dtypes, family.groups, largest, alpha, family.offset)
     quantised = {f"{name}.weight" for name in layer.linears()}
