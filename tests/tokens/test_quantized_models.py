@@ -1,4 +1,4 @@
-"""A quantised checkpoint gives the tokens of the plain one with the numbers that it means."""
+"""A model of quantised layers says what the widened one says, to the token, in every runtime."""
 
 from __future__ import annotations
 
@@ -9,76 +9,31 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from lmi.core import ModelError
-from lmi.dist.config import DistConfig
+from lmi.dist import DistConfig
+from lmi.dist.collectives.base import Collective
 from lmi.dist.core import EngineCore
+from lmi.dist.cores import available_cores
 from lmi.dist.messages import CoreEvent, CoreRequest
-from tests.support.low_bit_files import (
-    DYNAMIC_TOKENS,
-    Numbers,
-    compressed_config,
-    gptq,
-    gptq_config,
-    numbers,
-    packed,
-    whole,
-)
 from tests.support.models import make_model, ragged_prompts
+from tests.support.quantised_models import FORMATS, write_pair
+from tests.support.ranks import ranks
 
 pytestmark = pytest.mark.slow
 
 PROMPTS = ragged_prompts(4, 1, longest=40)
-# Of the random scales: so that the dequantised weights are as wide as the plain ones.
-SHRINK = 1 / 64
+Answers = dict[int, list[CoreEvent]]
 
 
-def write_pair(
-    folder: Path, bits: int, config: dict[str, Any], pack: Callable[[Numbers], dict[str, Any]]
-) -> tuple[Path, Path]:
-    """Two folders: a Llama with quantised layers, and one with what they mean."""
-    low, plain = folder / "low", folder / "plain"
-    tensors = load_file(make_model(plain, "llama") / "model.safetensors")
-    low_tensors: dict[str, torch.Tensor] = {}
-    for seed, (name, tensor) in enumerate(sorted(tensors.items())):
-        if "_proj" not in name:
-            low_tensors[name] = tensor
-            continue
-        group_size = 16 if config["quant_method"] == "gptq" or bits == 4 else tensor.shape[1]
-        layer = numbers(
-            bits,
-            outputs=tensor.shape[0],
-            inputs=tensor.shape[1],
-            group_size=group_size,
-            symmetric=bits == 8,
-            ordered=config.get("desc_act") is not True,
-            seed=seed,
-        )
-        scales = (layer.scales * SHRINK / (1 << (bits - 4))).half().float()
-        layer = Numbers(bits, layer.q, scales, layer.zeros, layer.group)
-        packed_layer = pack(layer)
-        means = layer.dense()
-        if "weight_packed" in packed_layer:
-            scales = packed_layer["weight_scale"]
-            means = Numbers(bits, layer.q, scales, layer.zeros, layer.group).dense()
-        tensors[name] = means
-        stem = name.removesuffix(".weight")
-        low_tensors |= {f"{stem}.{key}": value for key, value in packed_layer.items()}
-    save_file(tensors, plain / "model.safetensors", {"format": "pt"})
-    low.mkdir()
-    values = json.loads((plain / "config.json").read_text())
-    (low / "config.json").write_text(json.dumps({**values, "quantization_config": config}))
-    found = {name: tensor.contiguous() for name, tensor in low_tensors.items()}
-    save_file(found, low / "model.safetensors", {"format": "pt"})
-    return low, plain
-
-
-def answers(folder: Path, **options: Any) -> tuple[dict[int, list[CoreEvent]], dict[str, str]]:
-    core = EngineCore(DistConfig(folder, dtype="float32", max_batch=4, threads=1, **options))
+def answers(
+    folder: Path, collective: Collective | None = None, **options: Any
+) -> tuple[Answers, dict[str, str]]:
+    config = DistConfig(folder, dtype="float32", device="cpu", max_batch=4, threads=1, **options)
+    core = EngineCore(config, collective=collective)
     for index, prompt in enumerate(PROMPTS):
         core.add(CoreRequest(index, prompt, max_new_tokens=12, logprobs=0))
-    found: dict[int, list[CoreEvent]] = {index: [] for index in range(len(PROMPTS))}
+    found: Answers = {index: [] for index in range(len(PROMPTS))}
     while core.has_work:
         for event in core.step():
             assert event.token is not None
@@ -88,70 +43,113 @@ def answers(folder: Path, **options: Any) -> tuple[dict[int, list[CoreEvent]], d
     return found, details
 
 
-def tokens(found: dict[int, list[CoreEvent]]) -> dict[int, list[int | None]]:
+def tokens(found: Answers) -> dict[int, list[int | None]]:
     return {index: [event.token for event in events] for index, events in found.items()}
+
+
+def check_equal(got: Answers, want: Answers) -> None:
+    assert tokens(got) == tokens(want)
+    assert len({token for answer in tokens(want).values() for token in answer}) > 10, "a dull model"
+    for index, events in want.items():
+        assert [event.logprob for event in got[index]] == pytest.approx(
+            [event.logprob for event in events], abs=1e-3
+        )
 
 
 @pytest.mark.parametrize("kernels", ["plain", "auto"])
 @pytest.mark.parametrize(
-    ("bits", "config", "pack", "label"),
+    ("form", "label"),
     [
-        (
-            4,
-            gptq_config(4, desc_act=True),
-            lambda layer: gptq(layer, version=1),
-            "GPTQ, 4 bits",
-        ),
-        (
-            8,
-            gptq_config(8, checkpoint_format="gptq_v2"),
-            lambda layer: gptq(layer, version=2),
-            "GPTQ, 8 bits",
-        ),
-        (
-            4,
-            compressed_config("pack-quantized", 4, symmetric=False),
-            lambda layer: packed(layer, symmetric=False),
-            "compressed-tensors, W4A16",
-        ),
-        (
-            8,
-            compressed_config("int-quantized", 8, strategy="channel", group_size=None),
-            lambda layer: whole(layer, symmetric=True),
-            "compressed-tensors, W8A16",
-        ),
+        ("GPTQ 3", "GPTQ, 3 bits"),
+        ("GPTQ 4 act-order", "GPTQ, 4 bits"),
+        ("GPTQ 8", "GPTQ, 8 bits"),
+        ("AWQ", "AWQ, 4 bits"),
+        ("packed W4A16", "compressed-tensors, W4A16"),
+        ("int8 W8A16", "compressed-tensors, W8A16"),
     ],
-    ids=["GPTQ 4 act-order", "GPTQ 8", "packed W4A16", "int8 W8A16"],
 )
 def test_the_tokens_are_those_of_what_the_numbers_mean(
-    tmp_path: Path,
-    bits: int,
-    config: dict[str, Any],
-    pack: Callable[[Numbers], dict[str, Any]],
-    label: str,
-    kernels: str,
+    tmp_path: Path, form: str, label: str, kernels: str
 ) -> None:
-    low, plain = write_pair(tmp_path, bits, config, pack)
+    low, plain = write_pair(tmp_path, "llama", FORMATS[form], head=form == "GPTQ 4 act-order")
     got, details = answers(low, kernels=kernels)
-    want, _ = answers(plain, kernels=kernels)
-    assert tokens(got) == tokens(want)
+    check_equal(got, answers(plain, kernels=kernels)[0])
     assert details["weights"].endswith(label)
-    assert len({token for answer in tokens(want).values() for token in answer}) > 20, "a dull model"
+
+
+@pytest.mark.parametrize(
+    ("family", "form", "head"),
+    [
+        ("gpt2", "GPTQ 4 act-order", False),
+        ("gpt_neox", "GPTQ 8", True),
+        ("opt", "AWQ", False),
+        ("gemma", "packed W4A16", False),
+        ("phi", "GPTQ 3", False),
+        ("falcon_40b", "int8 W8A16", False),
+        ("bloom", "AWQ", True),
+    ],
+)
+def test_transformers_models_of_any_family_keep_their_bits(
+    tmp_path: Path, family: str, form: str, head: bool
+) -> None:
+    low, plain = write_pair(tmp_path, family, FORMATS[form], head=head)
+    got, details = answers(low)
+    check_equal(got, answers(plain)[0])
+    assert details["runtime"].startswith("transformers")
+    assert "layers, " in details["weights"]
 
 
 def test_quantised_activations_change_little(tmp_path: Path) -> None:
-    config = compressed_config(
-        "int-quantized", 8, strategy="channel", group_size=None, activations=DYNAMIC_TOKENS
-    )
-    low, plain = write_pair(tmp_path, 8, config, lambda layer: whole(layer, symmetric=True))
-    got, details = answers(low, kernels="plain")
+    low, plain = write_pair(tmp_path, "llama", FORMATS["W8A8"])
     want, _ = answers(plain, kernels="plain")
-    assert details["weights"].endswith("W8A8")
+    for runtime in ("native", "transformers"):
+        got, details = answers(low, runtime=runtime)
+        assert "W8A8" in details["weights"]
+        check_close(got, want)
+
+
+def check_close(got: Answers, want: Answers) -> None:
+    """Rounding moves probabilities, but no first choice of these models."""
     changed = [
         abs((got[index][0].logprob or 0.0) - (want[index][0].logprob or 0.0)) for index in got
     ]
     assert 0 < max(changed) < 0.5
     assert [events[0].token for events in got.values()] == [e[0].token for e in want.values()]
+
+
+DIVIDED = (
+    ("llama", "GPTQ 4 act-order", {}),
+    ("llama", "AWQ", {"kernels": "plain"}),
+    ("llama", "W8A8", {}),
+    ("mixtral", "packed W4A16", {}),
+    ("gemma", "GPTQ 4 act-order", {}),  # by transformers, which divides one model per process
+)
+
+
+def answer_divided(
+    collective: Collective, say: Callable[[Any], None], folders: list[Path]
+) -> list[Answers]:
+    """Each rank is asked the same, and chooses the same."""
+    return [
+        answers(folder, collective, **options)[0]
+        for folder, (_, _, options) in zip(folders, DIVIDED, strict=True)
+    ]
+
+
+@pytest.mark.skipif(available_cores() < 2, reason="two ranks need two cores")
+def test_two_ranks_say_what_one_rank_says(tmp_path: Path) -> None:
+    pairs = [
+        write_pair(tmp_path / str(index), family, FORMATS[form])
+        for index, (family, form, _) in enumerate(DIVIDED)
+    ]
+    with ranks(2, tmp_path, answer_divided, [low for low, _ in pairs]) as job:
+        results = job.results()
+    for case, (low, plain), got, other in zip(DIVIDED, pairs, *results, strict=True):
+        assert tokens(got) == tokens(other)
+        if case[1] == "W8A8":  # each rank rounds its own part of a row
+            check_close(got, answers(plain)[0])
+        else:
+            check_equal(got, answers(low, **case[2])[0])
 
 
 def test_a_method_that_is_not_known_is_named_before_weights(tmp_path: Path) -> None:
@@ -162,3 +160,19 @@ def test_a_method_that_is_not_known_is_named_before_weights(tmp_path: Path) -> N
     (folder / "model.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"config\.json: .*quant_method 'hqq' is not known"):
         EngineCore(DistConfig(folder))
+
+
+def test_no_more_than_the_quantised_model_is_in_memory_while_it_is_loaded(tmp_path: Path) -> None:
+    low, _ = write_pair(tmp_path, "gpt_neox", FORMATS["GPTQ 8"])
+    made: list[int] = []
+    plain = torch.nn.Linear.__init__
+
+    def count(self: Any, inputs: int, outputs: int, *args: Any, **more: Any) -> None:
+        plain(self, inputs, outputs, *args, **more)
+        made.append(0 if self.weight.is_meta else self.weight.nbytes)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.nn.Linear, "__init__", count)
+        answers(low)
+    assert made
+    assert not any(made)

@@ -15,7 +15,7 @@ from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.bits import WORD, unpack_words
 from lmi.dist.quantized.layer import Layer, canonical, group_count
-from lmi.dist.quantized.settings import Settings
+from lmi.dist.quantized.settings import FOR_ONE_KERNEL, Settings
 
 BITS: Final = 4
 # Where in a word the outputs 0 to 7 stand.
@@ -33,7 +33,12 @@ class AwqReader:
         """From config.json's `quantization_config`. Raises ModelError for what it can't read."""
         settings = Settings(values, where)
         settings.one_of("bits" if "bits" in values else "w_bit", None, (BITS,))
-        settings.one_of("version", "gemm", ("gemm", "GEMM"))
+        name = "version" if "version" in values else "checkpoint_format"
+        version = str(values.get(name) or "gemm").lower()
+        if version in FOR_ONE_KERNEL:
+            raise settings.refused(name, version, FOR_ONE_KERNEL[version])
+        if version != "gemm":
+            raise settings.error(name, version, "gemm")
         return cls(settings.group_size("group_size" if "group_size" in values else "q_group_size"))
 
     @property

@@ -96,6 +96,23 @@ def _forget_settings(model_config: Any) -> None:
                 delattr(part, key)
 
 
+class _TakenOut(torch.nn.Module):
+    """Stands where a linear layer was. weight and bias are no parameters, so transformers neither
+    loads nor makes them; but what initialises parents asks for them, and finds that it is done."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.weight = _initialised(module.weight)
+        bias = getattr(module, "bias", None)
+        self.bias = None if bias is None else _initialised(bias)
+
+
+def _initialised(parameter: torch.Tensor) -> torch.Tensor:
+    found = torch.empty(parameter.shape, dtype=parameter.dtype, device="meta")
+    found._is_hf_initialized = True
+    return found
+
+
 class _Layers:
     """The quantised layers of one checkpoint, on their way into a model."""
 
@@ -133,10 +150,7 @@ class _Layers:
             if self._divider is not None:
                 self._divider.check(place, sizes, plan)
             self._sizes[layer] = sizes
-            # An empty module, with what modelling code may ask of one without its numbers.
-            empty = torch.nn.Module()
-            empty.had_bias = getattr(module, "bias", None) is not None
-            model.set_submodule(place, empty)
+            model.set_submodule(place, _TakenOut(module))
         known = {re.escape(f"{name}.") for pair in self._places.items() for name in pair}
         model._keys_to_ignore_on_load_unexpected = known.union(
             model._keys_to_ignore_on_load_unexpected or ()
@@ -147,7 +161,7 @@ class _Layers:
         for layer, place in self._places.items():
             weight = self._read(layer)
             check_shape(self._checkpoint, layer, weight, self._sizes[layer])
-            bias = self._bias(layer, needed=model.get_submodule(place).had_bias)
+            bias = self._bias(layer, needed=model.get_submodule(place).bias is not None)
             module: torch.nn.Module
             if self._divider is None:
                 module = LowBitLinear(weight, bias, self._kernels, dtype=self._dtype)
