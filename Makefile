@@ -31,11 +31,13 @@ check: test-env ## format, lint, layers, types, generated documents, fast tests
 	.venv/bin/lint-imports --no-cache
 	$(PY) -m mypy
 	$(PY) tools/write_options_doc.py --check
+	$(PY) tools/write_quantization_doc.py --check
 	$(PY) tools/write_requests_doc.py --check
 	$(PY) -m pytest -m "not slow" -n 2
 
 docs: test-env ## write the generated documents anew
 	$(PY) tools/write_options_doc.py
+	$(PY) tools/write_quantization_doc.py
 	$(PY) tools/write_requests_doc.py
 
 format: test-env ## format the code and mend what the linter can

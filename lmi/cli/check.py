@@ -56,6 +56,11 @@ def document(resolved: Resolution, java: JavaServer | None) -> dict[str, object]
         "folder": None if spec.folder is None else str(spec.folder),
         "front": "embedded" if java is None else "djl",
         "own code": list(own_code(spec)),
+        "weights": {
+            "method": resolved.weights.method,
+            "checkpoint": resolved.weights.checkpoint or None,
+            "note": resolved.weights.note or None,
+        },
         "settings": [record(setting) for setting in resolved.settings],
         "notes": list(notes(resolved, java)),
         "warnings": list(resolved.warnings),
@@ -75,6 +80,8 @@ def lines(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
         yield f"model    {spec.model_id}" + (f"  ({origin})" if origin else "")
     if spec.folder is not None:
         yield f"folder   {spec.folder}"
+    for line in weights_of(resolved):
+        yield f"weights  {line}"
     for line in own_code(spec):
         yield f"code     {line}"
     yield f"address  http://{spec.server.host}:{spec.server.port}"
@@ -94,6 +101,17 @@ def lines(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
             yield from _described(setting)
     for warning in resolved.warnings:
         yield f"warning: {warning}"
+
+
+def weights_of(resolved: Resolution) -> Iterator[str]:
+    """How the weights are held, where that is not as plain as they are."""
+    weights = resolved.weights
+    if weights.checkpoint:
+        yield f"quantised: {weights.checkpoint}"
+    elif weights.method is not None:
+        yield f"option.quantize={weights.method}"
+    if weights.note:
+        yield weights.note
 
 
 def own_code(spec: ModelSpec) -> Iterator[str]:

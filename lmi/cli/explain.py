@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lmi.cli.check import weights_of
 from lmi.cli.failures import told
 from lmi.cli.inputs import AsJson, Folder, FrontChoice, FrontOption, Sets, resolution
 
@@ -50,6 +51,7 @@ def document(resolved: Resolution, settings: tuple[Setting, ...]) -> dict[str, o
     return {
         "engine": resolved.spec.engine,
         "reason": resolved.spec.reason,
+        "weights": list(weights_of(resolved)),
         "settings": [record(setting) for setting in settings],
         "variables": dict(resolved.variables),
         "warnings": list(resolved.warnings),
@@ -79,5 +81,7 @@ def _print_table(resolved: Resolution, settings: tuple[Setting, ...]) -> None:
     console = Console(width=width, highlight=False)
     console.print(table)
     console.print(Text(f"engine {resolved.spec.engine}: {resolved.spec.reason}"))
+    for line in weights_of(resolved):
+        console.print(Text(f"weights {line}"))
     for warning in resolved.warnings:
         console.print(Text(f"warning: {warning}"))

@@ -46,7 +46,9 @@ class Files:
         folder = None if self.place is None else self.place.parent
         checkpoint = None if self.model is None else quantised(self.model, folder)
         name = text_of(values, QUANTIZE)
-        return Asked(name, checkpoint, self.place is not None, hardware, release)
+        degree = get(values, "option.tensor_parallel_degree")
+        ranks = degree if isinstance(degree, int) else 1
+        return Asked(name, checkpoint, self.place is not None, hardware, release, ranks)
 
 
 def files(values: Values, folder: Folder | None) -> Files:
@@ -128,7 +130,9 @@ def settled(
     named = spec.options.get("quantize")
     checkpoint = quantised(read_model(config), path)
     name = None if named is None else str(named)
-    verdict = judge(spec.engine, Asked(name, checkpoint, True, hardware, release))
+    degree = spec.tensor_parallel_degree
+    ranks = degree if isinstance(degree, int) else 1
+    verdict = judge(spec.engine, Asked(name, checkpoint, True, hardware, release, ranks))
     if verdict.problem is not None:
         if verdict.of_checkpoint and checkpoint is not None:
             raise ConfigError("quantization_config", checkpoint.title, str(config), verdict.problem)

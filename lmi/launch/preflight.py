@@ -9,6 +9,7 @@ from typing import Final
 
 from lmi.config import ConfigErrors, ModelSpec, Resolution
 from lmi.config.choose import DEEPSPEED_HANDLER
+from lmi.config.weights import QUANTIZE
 from lmi.core import ConfigError
 from lmi.custom.loading import find_file
 from lmi.custom.stock import REFUSED, STOCK
@@ -36,7 +37,11 @@ def preflight(resolution: Resolution) -> None:
 
     A model whose files are not here yet is looked at when it is loaded.
     """
-    problems = [*_of_the_degree(resolution), *_of_the_handler(resolution)]
+    problems = [
+        *_of_the_degree(resolution),
+        *_of_the_weights(resolution),
+        *_of_the_handler(resolution),
+    ]
     if problems:
         raise ConfigErrors(problems)
 
@@ -60,6 +65,16 @@ def _divided(spec: ModelSpec, degree: int) -> str | None:
     if not (folder / "config.json").is_file():
         return None
     return wanted(DistConfig(folder, tensor_parallel=degree))
+
+
+def _of_the_weights(resolution: Resolution) -> Iterator[ConfigError]:
+    """Libraries that the quantised weights need, and that are not here."""
+    weights = resolution.weights
+    missing = [name for name in weights.needs if find_spec(name) is None]
+    if missing:
+        want = f"it needs {' and '.join(missing)}, not installed here: install lmi[quantize]"
+        text = weights.method or weights.checkpoint
+        yield ConfigError(QUANTIZE, text, _origin(resolution, QUANTIZE), want)
 
 
 def _of_the_handler(resolution: Resolution) -> Iterator[ConfigError]:

@@ -15,7 +15,7 @@ from lmi.config.quantization.hardware import Hardware
 from lmi.config.quantization.methods import COMPRESSED
 
 ENGINES: Final = ("lmi-dist", "deepspeed", "vllm", "python", "trtllm")
-"""The engines that the table has a column for."""
+"""The engines that are judged. TensorRT-LLM names and checks its own methods: it has no column."""
 
 TITLES: Final = {
     "lmi-dist": "LMI-Dist",
@@ -37,6 +37,7 @@ class Way(StrEnum):
 class Support:
     """One cell. cpu, gpu: why it does not work there, None where it does. capability: the least of
     a GPU. note: what a user should know where it works. needs: modules that must be importable.
+    divides: whether the layers can be divided among ranks.
     """
 
     cpu: str | None = None
@@ -44,9 +45,12 @@ class Support:
     capability: tuple[int, int] = (0, 0)
     note: str = ""
     needs: tuple[str, ...] = ()
+    divides: bool = True
 
-    def refused(self, hardware: Hardware | None) -> str | None:
+    def refused(self, hardware: Hardware | None, ranks: int) -> str | None:
         """Why it does not work, None where it does. hardware None: on none at all."""
+        if ranks > 1 and not self.divides:
+            return "its layers can't be divided: expected option.tensor_parallel_degree=1"
         if hardware is None:
             return self.cpu if self.cpu is not None and self.gpu is not None else None
         if hardware.kind == "cpu":
@@ -76,25 +80,24 @@ class Row:
     otherwise: str = ""
     part: str = ""
 
-    def refused(self, engine: str, hardware: Hardware | None) -> str | None:
-        """Why an engine can't, None where it can."""
+    def refused(self, engine: str, hardware: Hardware | None, ranks: int = 1) -> str | None:
+        """Why an engine can't, None where it can. ranks: of tensor parallelism."""
         found = self.columns.get(engine)
         if found is not None:
-            return found.refused(hardware)
+            return found.refused(hardware, ranks)
         return self.missing.get(engine) or self.otherwise or f"{TITLES[engine]} has nothing like it"
 
 
-_ANY: Final = Support()
-_ITS_OWN: Final = Support(cpu="TensorRT-LLM needs a GPU", note="by option.quant_algo")
 _VLLM_ON_CPU: Final = "vLLM has no kernel for it on a CPU"
 _VLLM_NO_3_BITS: Final = "vLLM reads 4 and 8 bits only"
 _MAKE_IT: Final = "vLLM serves the result: make it with `lmi quantize --method smoothquant`"
 _NO_MORE: Final = "nothing reads it any more; quantise the model anew with gptq or awq"
+_WIDENED: Final = "widened in blocks on a CPU and below 8.9"
 _GPTQMODEL: Final = ("gptqmodel", "optimum")
 _DECOMPRESSED: Final = Support(
-    note="decompressed at the first request: no memory is saved", needs=("compressed_tensors",)
+    note="decompressed, so no memory is saved", needs=("compressed_tensors",)
 )
-_DIVIDES_PLAIN: Final = "DeepSpeed divides plain and our own low-bit layers only"
+_NO_BITSANDBYTES: Final = {"vllm": "vLLM has no bitsandbytes since 0.32"}
 
 
 def _ours(
@@ -107,6 +110,12 @@ def _ours(
     if python is not None:
         columns["python"] = python
     return columns
+
+
+def _library(name: str) -> dict[str, Support]:
+    """Layers of a library that transformers puts in place: whole, on one rank."""
+    whole = Support(note="on one rank", needs=(name,), divides=False)
+    return {"lmi-dist": whole, "deepspeed": whole, "python": Support(needs=(name,))}
 
 
 ROWS: Final = (
@@ -126,7 +135,6 @@ ROWS: Final = (
         Way.CHECKPOINT,
         {
             **_ours(Support(capability=(6, 0)), Support(needs=_GPTQMODEL)),
-            "trtllm": _ITS_OWN,
         },
         part="4",
     ),
@@ -143,7 +151,7 @@ ROWS: Final = (
         "AWQ, 4 bits",
         "awq",
         Way.CHECKPOINT,
-        {**_ours(Support(capability=(7, 5)), Support(needs=_GPTQMODEL)), "trtllm": _ITS_OWN},
+        {**_ours(Support(capability=(7, 5)), Support(needs=_GPTQMODEL))},
     ),
     Row(
         "W8A8",
@@ -196,14 +204,14 @@ ROWS: Final = (
             Support(
                 cpu=_VLLM_ON_CPU,
                 capability=(7, 5),
-                note="below capability 8.9 the weights are widened",
+                note="widened below 8.9",
             ),
             Support(
                 cpu="transformers computes in FP8 on GPUs only",
                 capability=(8, 9),
                 needs=("accelerate",),
             ),
-            note="widened block by block on a CPU and below capability 8.9",
+            note=_WIDENED,
         ),
     ),
     Row(
@@ -211,33 +219,23 @@ ROWS: Final = (
         "bitsandbytes, 8 bits",
         "bitsandbytes8",
         Way.CHECKPOINT,
-        {
-            "lmi-dist": Support(needs=("bitsandbytes",)),
-            "python": Support(needs=("bitsandbytes",)),
-        },
-        {"vllm": "vLLM has no bitsandbytes since 0.32", "deepspeed": _DIVIDES_PLAIN},
+        _library("bitsandbytes"),
+        _NO_BITSANDBYTES,
     ),
     Row(
         "bitsandbytes4",
         "bitsandbytes, 4 bits",
         "bitsandbytes4",
         Way.CHECKPOINT,
-        {
-            "lmi-dist": Support(needs=("bitsandbytes",)),
-            "python": Support(needs=("bitsandbytes",)),
-        },
-        {"vllm": "vLLM has no bitsandbytes since 0.32", "deepspeed": _DIVIDES_PLAIN},
+        _library("bitsandbytes"),
+        _NO_BITSANDBYTES,
     ),
     Row(
         "torchao",
         "torchao",
         "torchao",
         Way.CHECKPOINT,
-        {
-            "vllm": Support(capability=(7, 5), needs=("torchao",)),
-            "python": Support(needs=("torchao",)),
-        },
-        {"deepspeed": _DIVIDES_PLAIN},
+        {**_library("torchao"), "vllm": Support(capability=(7, 5), needs=("torchao",))},
     ),
     Row(
         "marlin",
@@ -254,7 +252,7 @@ ROWS: Final = (
         "SmoothQuant, W8A8",
         "smoothquant",
         Way.AT_LOAD,
-        {**_ours(None), "trtllm": _ITS_OWN},
+        {**_ours(None)},
         {"vllm": _MAKE_IT},
     ),
     Row("int8 at load", "INT8", "int8", Way.AT_LOAD, _ours(None)),
@@ -264,41 +262,33 @@ ROWS: Final = (
         "fp8",
         Way.AT_LOAD,
         {
-            "lmi-dist": Support(note="widened block by block on a CPU and below capability 8.9"),
-            "vllm": Support(capability=(7, 5), note="on a CPU as its fp8_per_channel"),
-            "trtllm": _ITS_OWN,
+            **_ours(
+                Support(capability=(7, 5), note="on a CPU as its fp8_per_channel"), note=_WIDENED
+            ),
         },
-        {"deepspeed": _DIVIDES_PLAIN},
     ),
     Row(
         "bitsandbytes8 at load",
         "bitsandbytes, 8 bits",
         "bitsandbytes8",
         Way.AT_LOAD,
-        {
-            "lmi-dist": Support(needs=("bitsandbytes",)),
-            "python": Support(needs=("bitsandbytes",)),
-        },
-        {"vllm": "vLLM has no bitsandbytes since 0.32", "deepspeed": _DIVIDES_PLAIN},
+        _library("bitsandbytes"),
+        _NO_BITSANDBYTES,
     ),
     Row(
         "bitsandbytes4 at load",
         "bitsandbytes, 4 bits (NF4)",
         "bitsandbytes4",
         Way.AT_LOAD,
-        {
-            "lmi-dist": Support(needs=("bitsandbytes",)),
-            "python": Support(needs=("bitsandbytes",)),
-        },
-        {"vllm": "vLLM has no bitsandbytes since 0.32", "deepspeed": _DIVIDES_PLAIN},
+        _library("bitsandbytes"),
+        _NO_BITSANDBYTES,
     ),
     Row(
         "torchao_int8 at load",
         "torchao, INT8",
         "torchao_int8",
         Way.AT_LOAD,
-        {"lmi-dist": Support(needs=("torchao",))},
-        {"deepspeed": _DIVIDES_PLAIN},
+        {name: _library("torchao")[name] for name in ("lmi-dist", "deepspeed")},
     ),
     Row(
         "deepspeedfp at load",

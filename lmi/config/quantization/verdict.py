@@ -13,8 +13,11 @@ from lmi.config.quantization.table import BY_KEY, ENGINES, ROWS, TITLES, Row, Wa
 
 # vLLM's names for what LMI calls otherwise.
 _TO_VLLM: Final = {"bitsandbytes8": "bitsandbytes", "bitsandbytes4": "bitsandbytes"}
+# Methods of libraries whose layers are whole, and what means the same and can be divided.
+_DIVISIBLE: Final = {"bitsandbytes8": "int8", "torchao_int8": "int8"}
 # On a CPU, vLLM's fp8 calls a kernel that only GPUs have; this one means the same and is there.
 _VLLM_FP8_ON_CPU: Final = "fp8_per_channel"
+_OURS: Final = ("lmi-dist", "deepspeed")  # whose readers are ours, so that all they read is known
 _TABLE_SINCE: Final = (0, 32)  # the release of vLLM that the table describes
 
 
@@ -24,6 +27,7 @@ class Asked:
 
     checkpoint: how the model's files are quantised; None where they are not, or where they are not
     at hand, as `known` says. hardware: None where it is not known. release: vLLM's, None for any.
+    ranks: of tensor parallelism.
     """
 
     name: str | None = None
@@ -31,6 +35,7 @@ class Asked:
     known: bool = False
     hardware: Hardware | None = None
     release: str | None = None
+    ranks: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +70,14 @@ def judge(engine: str, asked: Asked) -> Verdict:
         hint = f"did you mean {meant}? " if meant else ""
         return Verdict(problem=f"no such method; {hint}{_instead(engine, asked.hardware)}")
     method = BY_NAME[name].name
-    if engine == "vllm" and asked.release is None and name in VLLM_BEFORE:
-        return Verdict(name)  # some release has it
+    if engine == "vllm" and asked.release is None and _told(engine, name) in VLLM_BEFORE:
+        return Verdict(_told(engine, name))  # some release has it
     if asked.checkpoint is not None:
         return _over(engine, asked, asked.checkpoint, method)
+    if engine in _OURS and asked.ranks > 1 and method in _DIVISIBLE:
+        own = _DIVISIBLE[method]
+        verdict = judge(engine, replace(asked, name=own))
+        return replace(verdict, note=f"done as {own}: layers of {method} can't be divided")
     rows = [row for row in ROWS if row.method == method]
     if asked.known:
         rows = [row for row in rows if row.way is Way.AT_LOAD]
@@ -107,10 +116,13 @@ def _over(engine: str, asked: Asked, found: Quantised, method: str) -> Verdict:
 def _all_of(engine: str, asked: Asked, found: Quantised) -> Verdict:
     """Every layer of a quantised checkpoint must be readable."""
     rows = _rows(found)
-    for row in rows:
-        why = row.refused(engine, asked.hardware)
+    for key in found.rows:
+        if key in BY_KEY:
+            why = BY_KEY[key].refused(engine, asked.hardware, asked.ranks)
+        else:
+            why = "it has no reader for that" if engine in _OURS else None
         if why is not None:
-            return _refused(engine, asked.hardware, found.title, why, rows)
+            return _refused(engine, asked, found.title, why, rows)
     if asked.name is None:
         told = None
     elif engine == "vllm" and found.method == COMPRESSED:
@@ -122,10 +134,10 @@ def _all_of(engine: str, asked: Asked, found: Quantised) -> Verdict:
 
 def _any_of(engine: str, asked: Asked, rows: Sequence[Row]) -> Verdict:
     """One of the ways in which a method can be had must work."""
-    able = [row for row in rows if row.refused(engine, asked.hardware) is None]
+    able = [row for row in rows if row.refused(engine, asked.hardware, asked.ranks) is None]
     if not able:
-        why = rows[0].refused(engine, asked.hardware) or ""
-        return _refused(engine, asked.hardware, rows[0].title, why, rows)
+        why = rows[0].refused(engine, asked.hardware, asked.ranks) or ""
+        return _refused(engine, asked, rows[0].title, why, rows)
     at_load = all(row.way is Way.AT_LOAD for row in rows)
     told = _told(engine, asked.name)
     on_cpu = asked.hardware is not None and asked.hardware.kind == "cpu"
@@ -155,16 +167,16 @@ def _rows(found: Quantised) -> list[Row]:
     return [BY_KEY[key] for key in found.rows if key in BY_KEY]
 
 
-def _refused(
-    engine: str, hardware: Hardware | None, title: str, why: str, rows: Sequence[Row]
-) -> Verdict:
+def _refused(engine: str, asked: Asked, title: str, why: str, rows: Sequence[Row]) -> Verdict:
     others = [
         TITLES[other]
         for other in ENGINES
-        if other != engine and all(row.refused(other, hardware) is None for row in rows)
+        if other != engine
+        and rows
+        and all(row.refused(other, asked.hardware, asked.ranks) is None for row in rows)
     ]
     elsewhere = f"; {' and '.join(others)} can" if others else ""
-    problem = f"{title}: {why}{elsewhere}; {_instead(engine, hardware)}"
+    problem = f"{title}: {why}{elsewhere}; {_instead(engine, asked.hardware)}"
     return Verdict(problem=problem, why=f"{title}: {why}")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from lmi.config.quantization.methods import BY_NAME
 from lmi.core import ConfigError
 from lmi.custom.stock import options
 
@@ -22,6 +23,8 @@ _DTYPES: Final[dict[str, Dtype]] = {
     "bfloat16": "bfloat16",
 }
 _QUANTIZE: Final = {"bitsandbytes4": "load_in_4bit", "bitsandbytes8": "load_in_8bit"}
+# Methods that a checkpoint's own configuration says more of.
+_OF_CHECKPOINTS: Final = frozenset({"none", "gptq", "awq", "fp8", "compressed-tensors", "torchao"})
 _STREAMING: Final = ("true", "false", "huggingface")
 
 
@@ -64,16 +67,20 @@ class HuggingFaceOptions:
                 "expected a model that has its adapter merged already (peft is not installed)",
             )
         rolling_batch = options.text(properties, "rolling_batch")
+        quantize = _quantize(properties)
+        device_map = _device_map(properties)
+        if quantize is not None and device_map is None:
+            device_map = {"": _device(properties)}  # such layers are put in place, never moved
         return cls(
             model_id_or_path=model,
             task=_task(properties),
             rolling_batch=None if rolling_batch in (None, "disable") else rolling_batch,
             streaming=options.one_of(properties, "enable_streaming", _STREAMING, "false")
             != "false",
-            device_map=(device_map := _device_map(properties)),
+            device_map=device_map,
             device=None if device_map is not None else _device(properties),
             dtype=_dtype(properties),
-            quantize=_quantize(properties, device_map),
+            quantize=quantize,
             trust_remote_code=options.flag(properties, "trust_remote_code"),
             revision=options.text(properties, "revision"),
             normalize=options.flag(properties, "normalize", default=True),
@@ -146,17 +153,18 @@ def _dtype(properties: Mapping[str, Any]) -> Dtype | None:
     return None if value is None else _DTYPES[value]
 
 
-def _quantize(properties: Mapping[str, Any], device_map: Any) -> str | None:
+def _quantize(properties: Mapping[str, Any]) -> str | None:
+    """What bitsandbytes is to do; None for nothing, also where the checkpoint is quantised."""
     value = options.text(properties, "quantize")
+    if value is not None and value.lower() in BY_NAME:
+        value = BY_NAME[value.lower()].name
     for name, older in _QUANTIZE.items():
         if options.flag(properties, older):
             value = name
-    if value is None:
+    if value is None or value in _OF_CHECKPOINTS:
         return None
     if value not in _QUANTIZE:
         want = f"expected {' or '.join(_QUANTIZE)}; a checkpoint that is quantised needs neither"
-    elif device_map is None:
-        want = "expected option.device_map beside it, such as auto"
     elif importlib.util.find_spec("bitsandbytes") is None:
         want = "bitsandbytes is not installed: add it to the model's requirements.txt"
     else:
