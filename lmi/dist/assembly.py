@@ -8,6 +8,7 @@ from lmi.core import EngineInfo
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
 from lmi.dist.device import free_memory
+from lmi.dist.float8 import FLOAT8
 from lmi.dist.gpu_memory import measure_budget
 from lmi.dist.model import ModelFacts, PagedModel
 from lmi.dist.parallel.memory import least_free
@@ -68,7 +69,8 @@ def info_of(config: DistConfig, facts: ModelFacts, size: Size) -> EngineInfo:
         ("context", f"{size.max_model_len} tokens" + (f" ({size.note})" if size.note else "")),
         (
             "KV cache",
-            f"{size.blocks} blocks of {config.block_size} tokens, {cache / 2**20:.0f} MiB",
+            f"{size.blocks} blocks of {config.block_size} tokens, {cache / 2**20:.0f} MiB"
+            + (", FP8" if facts.kept == FLOAT8 else ""),
         ),
         ("prefill", f"{config.prefill_tokens} tokens per step"),
     ]

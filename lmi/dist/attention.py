@@ -150,7 +150,7 @@ class PagedLayer:
         if batch is None:
             raise RuntimeError("the model was called outside a step")
         rows, keys, values = (x[0].transpose(0, 1) for x in (query, key, value))
-        self._cache.write(batch.slots, keys, values)
+        keys, values = self._cache.write(batch.slots, keys, values)
         call = _Call(scaling, window, softcap, sinks, key_bias, keys.shape[1])
         if not batch.prefill:
             return self._decode(batch, rows, call)[None]
@@ -161,10 +161,8 @@ class PagedLayer:
             if part.slots is None:
                 own = keys[part_rows], values[part_rows]
             else:
-                own = (
-                    self._workspace.gather("keys", self._cache.flat_keys, part.slots),
-                    self._workspace.gather("values", self._cache.flat_values, part.slots),
-                )
+                flat_keys, flat_values = self._cache.flat_keys, self._cache.flat_values
+                own = self._gather(flat_keys, flat_values, part.slots)
             out[0, part_rows] = call.prefill(batch, part, rows[part_rows], *own)
         if batch.decode_rows:
             start = batch.decode_start
@@ -174,26 +172,28 @@ class PagedLayer:
     def _decode(self, batch: StepBatch, rows: torch.Tensor, call: _Call) -> torch.Tensor:
         """rows (sequences, heads, size) -> (sequences, heads, value size)."""
         view = batch.decode_view(call.window)
-        workspace, cache = self._workspace, self._cache
+        cache = self._cache
         if isinstance(view, DecodeView):
-            keys = workspace.gather("keys", cache.keys, view.blocks)
-            values = workspace.gather("values", cache.values, view.blocks)
+            keys, values = self._gather(cache.keys, cache.values, view.blocks)
             return call.decode(
                 rows,
                 keys.view(view.rows, -1, *keys.shape[2:]),
                 values.view(view.rows, -1, *values.shape[2:]),
                 view.mask,
             )
-        return torch.cat(
-            [
-                call.decode(
-                    rows[index : index + 1],
-                    workspace.gather("keys", cache.flat_keys, slots)[None],
-                    workspace.gather("values", cache.flat_values, slots)[None],
-                    None,
-                )
-                for index, slots in enumerate(view)
-            ]
+        parts = []
+        for index, slots in enumerate(view):
+            keys, values = self._gather(cache.flat_keys, cache.flat_values, slots)
+            parts.append(call.decode(rows[index : index + 1], keys[None], values[None], None))
+        return torch.cat(parts)
+
+    def _gather(
+        self, keys: torch.Tensor, values: torch.Tensor, rows: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = self._cache.shape
+        return (
+            self._workspace.gather("keys", keys, rows, shape.key_scale),
+            self._workspace.gather("values", values, rows, shape.value_scale),
         )
 
 

@@ -10,7 +10,7 @@ from lmi.dist.attention import PagedLayer, Step
 from lmi.dist.batch import StepBatch
 from lmi.dist.collectives.base import Collective
 from lmi.dist.config import DistConfig
-from lmi.dist.kv import LayerCache, Workspace
+from lmi.dist.kv import LayerCache, Workspace, cache_dtype
 from lmi.dist.library import Library
 from lmi.dist.loader import Loaded, Progress, install_attention, load, read_model_config
 from lmi.dist.model import ModelFacts, Reference
@@ -92,5 +92,6 @@ def load_hosted(
                 *loaded.details,
             ),
             engine="lmi-dist" if library is None else library.engine,
+            cache_dtype=cache_dtype(config, loaded.device),
         ),
     )

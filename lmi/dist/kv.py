@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 
+from lmi.dist.config import DistConfig
 from lmi.dist.float8 import FLOAT8, narrow
+
+_FLOAT8_GPU: Final = (8, 9)  # compute capability from which GPUs have instructions for e4m3
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,18 @@ class LayerCache:
             moved.index_fill_(0, blocks, 0)
 
 
+def cache_dtype(config: DistConfig, device: torch.device) -> torch.dtype | None:
+    """The dtype of K and V where the configuration wants one of its own. Raises ConfigError where
+    the device can't widen it."""
+    if config.kv_cache_dtype == "auto":
+        return None
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < _FLOAT8_GPU:
+        raise config.error(
+            "kv_cache_dtype", "auto, or a GPU of compute capability 8.9 (Ada, Hopper) or above"
+        )
+    return FLOAT8
+
+
 def widened(numbers: torch.Tensor, scale: float, dtype: torch.dtype) -> torch.Tensor:
     """Cached numbers as a model computes with them."""
     if numbers.dtype != FLOAT8:
@@ -118,8 +134,13 @@ class Workspace:
         self._device = device
         self._buffers: dict[str, torch.Tensor] = {}
 
-    def gather(self, name: str, source: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        """source[rows] along dimension 0; valid until the next gather of the same name."""
+    def gather(
+        self, name: str, source: torch.Tensor, rows: torch.Tensor, scale: float = 1.0
+    ) -> torch.Tensor:
+        """source[rows] along dimension 0, valid until the next gather of the same name; of FP8,
+        widened, times scale."""
+        if source.dtype == FLOAT8:
+            return widened(source.index_select(0, rows), scale, self._dtype)
         shape = (rows.numel(), *source.shape[1:])
         size = rows.numel() * source[0].numel()
         buffer = self._buffers.get(name)

@@ -17,10 +17,11 @@ from lmi.dist.kv import LayerCache, LayerShape
 class ModelFacts:
     """What is fixed once a model is loaded.
 
-    kind: its `model_type`. dtype: of the KV cache. layers: what each attention layer keeps per
-    token on this rank. model_len: tokens it was made for; length_note: why LMI-Dist serves fewer,
-    or empty. kernels: the operations it is computed with, where they are ours. details: for the
-    start-up log, in order. engine: whose layers these are, as `EngineInfo.engine` has it.
+    kind: its `model_type`. dtype: of its weights and states. layers: what each attention layer
+    keeps per token on this rank. model_len: tokens it was made for; length_note: why LMI-Dist
+    serves fewer, or empty. kernels: the operations it is computed with, where they are ours.
+    details: for the start-up log, in order. engine: whose layers these are, as `EngineInfo.engine`
+    has it. cache_dtype: of K and V, where that is another than dtype.
     """
 
     kind: str
@@ -34,11 +35,17 @@ class ModelFacts:
     kernels: Kernels | None
     details: tuple[tuple[str, str], ...]
     engine: str = "lmi-dist"
+    cache_dtype: torch.dtype | None = None
+
+    @property
+    def kept(self) -> torch.dtype:
+        """The dtype of the KV cache."""
+        return self.cache_dtype or self.dtype
 
     @property
     def bytes_per_token(self) -> int:
         """Of K and V in all layers."""
-        return sum(layer.numbers_per_token for layer in self.layers) * self.dtype.itemsize
+        return sum(layer.numbers_per_token for layer in self.layers) * self.kept.itemsize
 
 
 @dataclass(frozen=True, slots=True, eq=False)

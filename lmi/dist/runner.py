@@ -9,6 +9,7 @@ import torch
 from lmi.core import ModelError
 from lmi.dist.batch import BatchBuilder
 from lmi.dist.blocks import TRASH_BLOCK
+from lmi.dist.float8 import FLOAT8
 from lmi.dist.kv import LayerCache
 from lmi.dist.messages import CoreRequest
 from lmi.dist.model import PagedModel, Reference
@@ -20,9 +21,14 @@ from lmi.dist.unpageable import Unpageable
 _PROBE_CHUNK: Final = 3  # prompt tokens per step of the self-check: not a divisor of its lengths
 _WARM_UP_TOKENS: Final = 8
 
-# Largest difference of paged and own attention, relative to the logits' spread, by dtype. Far above
-# rounding, far below what a forgotten bias or window does.
-_TOLERANCE: Final = {torch.float32: 1e-2, torch.float16: 0.1, torch.bfloat16: 0.25}
+# Largest difference of paged and own attention, relative to the logits' spread, by the dtypes of
+# model and cache. Far above rounding, far below what a forgotten bias or window does.
+_TOLERANCE: Final = {
+    torch.float32: 1e-2,
+    torch.float16: 0.1,
+    torch.bfloat16: 0.25,
+    FLOAT8: 0.25,
+}
 
 
 class Runner:
@@ -36,7 +42,7 @@ class Runner:
         self._device = facts.device
         # One block more than is given out: number 0 is the trash block.
         self._caches = [
-            LayerCache(shape, blocks + 1, block_size, facts.dtype, facts.device)
+            LayerCache(shape, blocks + 1, block_size, facts.kept, facts.device)
             for shape in facts.layers
         ]
         model.attach(self._caches)
@@ -114,7 +120,7 @@ class Runner:
         want = reference.logits[place]
         spread = (want.amax() - want.amin()).clamp_min(1e-6)
         difference = ((row - want).abs().amax() / spread).item()
-        if not difference <= _TOLERANCE[facts.dtype]:
+        if not difference <= max(_TOLERANCE[facts.dtype], _TOLERANCE[facts.kept]):
             raise Unpageable(
                 f"{facts.kind}: with LMI-Dist's paged attention the logits differ from the model's "
                 f"own by {difference:.2g} of their spread; its attention does something that "

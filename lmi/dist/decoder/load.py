@@ -15,8 +15,9 @@ from lmi.dist.decoder.shard import Shard, splits_vocabulary
 from lmi.dist.decoder.weights import WeightReader
 from lmi.dist.device import choose_device, choose_dtype, dtype_named
 from lmi.dist.kernels.choose import choose_kernels, computing_threads, widens
-from lmi.dist.kv import LayerShape
+from lmi.dist.kv import LayerShape, cache_dtype
 from lmi.dist.model import ModelFacts
+from lmi.dist.quantized.cache_scales import read_cache_scales
 from lmi.dist.quantized.choose import check_label, choose_reader
 
 Progress = Callable[[str, int, int], None]
@@ -39,9 +40,9 @@ def load_decoder(
     quantized = choose_reader(config, decoder_config.quantization)
     with Checkpoint(config.model) as checkpoint:
         check_label(checkpoint, decoder_config.quantization)
+        layers = _layers(config, decoder_config, checkpoint, heads[1] - heads[0])
         reader = WeightReader(decoder_config, checkpoint, kernels, shard, dtype, device, quantized)
         weights = reader.read(progress)
-    shape = LayerShape(heads[1] - heads[0], decoder_config.head_size, decoder_config.head_size)
     windows = sorted({window for window in decoder_config.windows if window is not None})
     facts = ModelFacts(
         kind=decoder_config.kind,
@@ -49,7 +50,7 @@ def load_decoder(
         dtype=dtype,
         vocab_size=decoder_config.vocab_size,
         eos_ids=decoder_config.eos_ids,
-        layers=(shape,) * decoder_config.layers,
+        layers=layers,
         model_len=decoder_config.max_positions,
         length_note="",
         kernels=kernels,
@@ -63,6 +64,7 @@ def load_decoder(
             ),
             ("attention", "paged" + (f", window {windows[0]}" if windows else "")),
         ),
+        cache_dtype=cache_dtype(config, device),
     )
     return Decoder(
         decoder_config,
@@ -73,6 +75,19 @@ def load_decoder(
         positions=min(facts.model_len, config.max_model_len or facts.model_len),
         gathers_logits=splits_vocabulary(decoder_config, shard),
     )
+
+
+def _layers(
+    config: DistConfig, shape: DecoderConfig, checkpoint: Checkpoint, kv_heads: int
+) -> tuple[LayerShape, ...]:
+    """What each layer keeps; an FP8 cache by the checkpoint's scales, where it has some."""
+    layers = []
+    for index in range(shape.layers):
+        scales = read_cache_scales(checkpoint, f"model.layers.{index}.self_attn")
+        if config.kv_cache_dtype == "auto":
+            scales = (1.0, 1.0)
+        layers.append(LayerShape(kv_heads, shape.head_size, shape.head_size, *scales))
+    return tuple(layers)
 
 
 def _dtype(config: DistConfig, device: torch.device, checkpoint: torch.dtype | None) -> torch.dtype:

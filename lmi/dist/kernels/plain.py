@@ -9,7 +9,7 @@ from torch.nn.functional import linear, scaled_dot_product_attention, silu
 
 from lmi.dist.kernels.base import Heads, Linear, Segments
 from lmi.dist.kernels.low_bit import LowBitWeight
-from lmi.dist.kv import LayerCache
+from lmi.dist.kv import LayerCache, widened
 
 
 class PlainLinear:
@@ -106,8 +106,7 @@ class PlainKernels:
             key = self.rms_norm(key, key_norm, epsilon)
         cosines, sines = rope[positions][:, None].chunk(2, dim=-1)
         query, key = (_rotate(x, cosines, sines) for x in (query, key))
-        dtype = cache.keys.dtype
-        cache.write(slots, key.to(dtype), value.to(dtype))
+        cache.write(slots, key, value)
         return query.reshape(rows, -1)
 
     def attention(
@@ -122,8 +121,13 @@ class PlainKernels:
             block_size = cache.keys.shape[1]
             blocks = table[: -(-total // block_size)]
             keys, values = (
-                x[blocks].flatten(0, 1)[:total].to(query.dtype).transpose(0, 1)[:, None]
-                for x in (cache.keys, cache.values)
+                widened(kept[blocks].flatten(0, 1)[:total], scale, query.dtype).transpose(0, 1)[
+                    :, None
+                ]
+                for kept, scale in (
+                    (cache.keys, cache.shape.key_scale),
+                    (cache.values, cache.shape.value_scale),
+                )
             )
             own = query[first : first + rows].view(rows, heads.kv, group, heads.size)
             seen = _visible(rows, total, heads.window, query.device)

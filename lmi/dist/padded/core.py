@@ -195,6 +195,10 @@ def _refuse_what_needs_pages(config: DistConfig) -> None:
     """Raise ConfigError for options that only the paged runtimes have."""
     if config.tensor_parallel > 1:
         raise config.error("tensor_parallel", "the fallback runs on one rank: expected 1")
+    if config.kv_cache_dtype != "auto":
+        raise config.error(
+            "kv_cache_dtype", "transformers keeps the fallback's K and V: expected auto"
+        )
     if config.prefix_cache:
         raise config.error("prefix_cache", "the fallback keeps no KV blocks: expected false")
     if config.speculative_tokens:
