@@ -80,10 +80,12 @@ def settings_for(
     grouped = method in (Method.GPTQ, Method.AWQ)
     chosen = Settings(
         method=method,
-        bits=bits or BITS[method][-2 if method is Method.GPTQ else 0],
-        group_size=group_size or (128 if grouped else -1),
+        bits=(4 if 4 in BITS[method] else 8) if bits is None else bits,
+        group_size=(128 if grouped else -1) if group_size is None else group_size,
         symmetric=(method is not Method.AWQ) if symmetric is None else symmetric,
-        act_order=act_order or (ActOrder.STATIC if method is Method.GPTQ else ActOrder.OFF),
+        act_order=(ActOrder.STATIC if method is Method.GPTQ else ActOrder.OFF)
+        if act_order is None
+        else act_order,
         samples=samples,
         length=length,
     )
