@@ -27,12 +27,12 @@ Answers = dict[int, list[CoreEvent]]
 
 
 def answers(
-    folder: Path, collective: Collective | None = None, **options: Any
+    folder: Path, collective: Collective | None = None, *, new_tokens: int = 12, **options: Any
 ) -> tuple[Answers, dict[str, str]]:
     config = DistConfig(folder, dtype="float32", device="cpu", max_batch=4, threads=1, **options)
     core = EngineCore(config, collective=collective)
     for index, prompt in enumerate(PROMPTS):
-        core.add(CoreRequest(index, prompt, max_new_tokens=12, logprobs=0))
+        core.add(CoreRequest(index, prompt, max_new_tokens=new_tokens, logprobs=0))
     found: Answers = {index: [] for index in range(len(PROMPTS))}
     while core.has_work:
         for event in core.step():
@@ -117,6 +117,7 @@ def check_close(got: Answers, want: Answers) -> None:
     assert [events[0].token for events in got.values()] == [e[0].token for e in want.values()]
 
 
+DIVIDED_TOKENS = 6
 DIVIDED = (
     ("llama", "GPTQ 4 act-order", {}),
     ("llama", "AWQ", {"kernels": "plain"}),
@@ -131,7 +132,7 @@ def answer_divided(
 ) -> list[Answers]:
     """Each rank is asked the same, and chooses the same."""
     return [
-        answers(folder, collective, **options)[0]
+        answers(folder, collective, new_tokens=DIVIDED_TOKENS, **options)[0]
         for folder, (_, _, options) in zip(folders, DIVIDED, strict=True)
     ]
 
@@ -149,7 +150,7 @@ def test_two_ranks_say_what_one_rank_says(tmp_path: Path) -> None:
         if case[1] == "W8A8":  # each rank rounds its own part of a row
             check_close(got, answers(plain)[0])
         else:
-            check_equal(got, answers(low, **case[2])[0])
+            check_equal(got, answers(low, new_tokens=DIVIDED_TOKENS, **case[2])[0])
 
 
 def test_a_method_that_is_not_known_is_named_before_weights(tmp_path: Path) -> None:

@@ -87,6 +87,23 @@ def test_gptq_without_an_order_has_groups_in_runs(tmp_path: Path) -> None:
     check(read(tmp_path, gptq_config(checkpoint_format="gptq_v2"), tensors), layer)
 
 
+def test_an_order_of_inputs_that_is_lost_is_missed(tmp_path: Path) -> None:
+    tensors = gptq(numbers(4, ordered=False), version=1)
+    del tensors["g_idx"]
+    with pytest.raises(ModelError, match=rf"{tmp_path}.*{NAME}.g_idx is missing: with desc_act"):
+        read(tmp_path, gptq_config(desc_act=True), tensors)
+
+
+@pytest.mark.parametrize("pattern", [NAME, r"+:.*up_proj$", r"^model\.layers\.0\.mlp\.up_proj$"])
+def test_a_gptq_layer_may_have_settings_of_its_own(tmp_path: Path, pattern: str) -> None:
+    layer = numbers(8, group_size=32, ordered=False)
+    own = {"bits": 8, "group_size": 32, "desc_act": True, "sym": False}
+    config = gptq_config(4, dynamic={"-:.*o_proj": {}, pattern: own, ".*": {"bits": 3}})
+    check(read(tmp_path, config, gptq(layer, version=1)), layer)
+    with pytest.raises(ModelError, match=r"dynamic: '.*': bits 5 .*expected 3 or 4 or 8"):
+        read(tmp_path, gptq_config(dynamic={pattern: {"bits": 5}}), gptq(layer, version=1))
+
+
 @pytest.mark.parametrize("group_size", [16, 64])
 def test_awq_is_read_in_its_order_of_outputs(tmp_path: Path, group_size: int) -> None:
     layer = numbers(4, group_size=group_size)
@@ -185,10 +202,17 @@ def test_a_layer_that_is_not_quantised_is_none(tmp_path: Path, config: dict[str,
         (gptq_config(bits=2), "bits 2 .*expected 3 or 4 or 8"),
         (gptq_config(bits=True), "bits True"),
         (gptq_config(group_size=0), "group_size 0 .*expected a whole number from 1, or -1"),
-        (gptq_config(checkpoint_format="marlin"), "checkpoint_format 'marlin' .*gptq or gptq_v2"),
-        (gptq_config(format="bitblas"), "checkpoint_format 'bitblas'"),
-        (gptq_config(dynamic={"-:lm_head": {}}), "from layer to layer"),
-        ({"quant_method": "awq", "bits": 4, "version": "gemv"}, "version 'gemv' .*gemm"),
+        (gptq_config(checkpoint_format="marlin"), "checkpoint_format 'marlin': .*Marlin kernel"),
+        (gptq_config(is_marlin_format=True), "is_marlin_format True: .*Marlin kernel"),
+        (gptq_config(checkpoint_format="hybrid"), "format 'hybrid' .*expected gptq or gptq_v2"),
+        (gptq_config(format="bitblas"), "checkpoint_format 'bitblas': .*BitBLAS"),
+        (gptq_config(pack_dtype="int16"), "pack_dtype 'int16' .*expected int32"),
+        (gptq_config(dynamic=["lm_head"]), r"dynamic is \['lm_head'\]: expected patterns"),
+        (gptq_config(dynamic={"+:(": {}}), r"dynamic: '\+:\(' is no regular expression"),
+        (gptq_config(dynamic={"lm_head": 8}), "dynamic: 'lm_head' is 8: expected an object"),
+        ({"quant_method": "awq", "bits": 4, "version": "GEMV"}, "version 'gemv': .*autoawq"),
+        ({"quant_method": "awq", "bits": 4, "version": "marlin"}, "version 'marlin': .*Marlin"),
+        ({"quant_method": "awq", "bits": 4, "version": "x"}, "version 'x' .*expected gemm"),
         (compressed_config("nvfp4-pack-quantized", 8), "group_0: format 'nvfp4-pack-quantized'"),
         (compressed_config("int-quantized", 4), "group_0.weights: num_bits 4 .*expected 8"),
         (compressed_config("pack-quantized", 5), "num_bits 5 .*expected 3 or 4 or 8"),
@@ -209,7 +233,7 @@ def test_a_layer_that_is_not_quantised_is_none(tmp_path: Path, config: dict[str,
             "input_activations: num_bits 8 .*none beside packed weights",
         ),
         (
-            {**compressed_config("int-quantized", 8), "kv_cache_scheme": {"num_bits": 8}},
+            {**compressed_config("int-quantized", 8), "kv_cache_scheme": {"type": "int"}},
             "kv_cache_scheme",
         ),
         (
