@@ -15,10 +15,10 @@ from typing import Any, Final
 from lmi.core import BuildError, ConfigError
 from lmi.custom.api.inputs import Input
 from lmi.custom.api.outputs import Output
-from lmi.custom.stock import deepspeed_library, options, tasks
+from lmi.custom.stock import deepspeed_model, options
 from lmi.custom.stock.deepspeed_options import DeepSpeedOptions
 from lmi.custom.stock.deepspeed_ranks import Ranks
-from lmi.custom.stock.hf_options import Dtype, HuggingFaceOptions
+from lmi.custom.stock.hf_options import HuggingFaceOptions
 from lmi.custom.stock.huggingface import Asked, HuggingFaceService
 from lmi.custom.stock.loaded import Loaded
 
@@ -59,9 +59,9 @@ class DeepSpeedService(HuggingFaceService):
         super().initialize({**properties, "device_id": str(rank if device >= 0 else device)})
 
     def _load(self, task: str, settings: HuggingFaceOptions) -> Loaded:
-        dtype = self.ds_config.dtype or deepspeed_library.default_dtype()
+        dtype = self.ds_config.dtype or deepspeed_model.default_dtype()
         settings = replace(settings, dtype=dtype)
-        return load(task, settings, dtype, self.ds_config.config, self._degree)
+        return deepspeed_model.load(task, settings, dtype, self.ds_config, self._degree)
 
     def _stream(self, asked: Asked) -> Output:
         if self._ranks is not None:
@@ -81,7 +81,7 @@ class DeepSpeedService(HuggingFaceService):
 
 def _degree(told: DeepSpeedOptions) -> int:
     """How many ranks share the model. Raises ConfigError for more than there are GPUs, if any."""
-    gpus = deepspeed_library.gpus()
+    gpus = deepspeed_model.gpus()
     if told.degree == "max":
         return max(gpus, 1)
     if 0 < gpus < told.degree:
@@ -89,29 +89,6 @@ def _degree(told: DeepSpeedOptions) -> int:
         name = "option.tensor_parallel_degree"
         raise ConfigError(name, str(told.degree), options.SOURCE, want)
     return told.degree
-
-
-def load(
-    task: str, settings: HuggingFaceOptions, dtype: Dtype, config: Mapping[str, Any], degree: int
-) -> Loaded:
-    """A model for a task, as DeepSpeed leaves it. Raises ConfigError or ModelError.
-
-    dtype: what the settings ask for, too. config: more of DeepSpeed's.
-    """
-    loaded = tasks.load(task, settings)
-    why = deepspeed_library.kernels_missing(loaded.model)
-    if why is None:
-        try:
-            deepspeed_library.initialise(loaded.model, dtype, degree, config, kernels=True)
-        except deepspeed_library.NoKernels as error:
-            why = str(error)
-            loaded = tasks.load(task, settings)
-        else:
-            log.info("DeepSpeed's kernels compute")
-            return loaded
-    log.info("no kernels of DeepSpeed: %s", why)
-    deepspeed_library.initialise(loaded.model, dtype, degree, config, kernels=False)
-    return loaded
 
 
 def partition(inputs: Input) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final, Literal
 from lmi.core import ConfigError
 from lmi.custom.stock import options, tasks
 from lmi.custom.stock.hf_options import Dtype
+from lmi.engines.deepspeed.settings import Settings, settings
 
 TASKS: Final = (
     "conversational",
@@ -36,18 +36,8 @@ _FLOATS: Final[dict[str, Dtype]] = {
     "bf16": "bfloat16",
     "bfloat16": "bfloat16",
 }
-_OWN_FORMAT: Final = (
-    "expected the model's weights as safetensors: DeepSpeed's own sharded checkpoints are not read"
-)
-# What the file of DeepSpeed's configuration may not say: the first of each pair is why.
-_NOT_BY_FILE: Final = {
-    **dict.fromkeys(("checkpoint", "base_dir", "checkpoint_config", "ckpt_config"), _OWN_FORMAT),
-    **dict.fromkeys(
-        ("tensor_parallel", "tp", "mp_size"), "option.tensor_parallel_degree says it; leave it out"
-    ),
-    "dtype": "option.dtype says it; leave it out",
-    "save_mp_checkpoint_path": "models are not partitioned when they are loaded; leave it out",
-}
+_MAX_TOKENS: Final = 1024  # as in LMI 0.25
+_FLAGS: Final = ("low_cpu_mem_usage", "enable_cuda_graph", "return_tuple")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,25 +45,41 @@ class DeepSpeedOptions:
     """How DeepSpeed prepares a model.
 
     degree: ranks that share it; max: as many as there are devices. dtype: None for what the device
-    is best at. config: more of `deepspeed.init_inference`'s configuration, by its own names.
+    is best at. triangular_masking: of DeepSpeed's kernels. settings: the engine's, as far as they
+    are for models that answer whole batches.
     """
 
     degree: int | Literal["max"] = 1
     dtype: Dtype | None = None
-    config: Mapping[str, Any] = field(default_factory=dict)
+    triangular_masking: bool = True
+    settings: Settings = field(default_factory=lambda: Settings(max_tokens=_MAX_TOKENS))
 
     @classmethod
     def read(cls, properties: Mapping[str, Any]) -> DeepSpeedOptions:
         """From the properties of an initialise call. Raises ConfigError."""
-        task = options.text(properties, "task")
-        if task not in (None, "auto") and tasks.canonical(str(task)).partition("_")[0] not in TASKS:
-            raise _problem("task", task, f"DeepSpeed's tasks are {', '.join(TASKS)}")
-        _refuse(properties)
-        return cls(_degree(properties), _dtype(properties), _config(properties))
+        _check_task(options.text(properties, "task"))
+        _refuse_other_weights(properties)
+        degree = _degree(properties)
+        streaming = options.text(properties, "enable_streaming")
+        if degree != 1 and streaming not in (None, "false"):
+            want = "expected false: ranks answer as a whole; option.rolling_batch=deepspeed streams"
+            raise _problem("enable_streaming", streaming, want)
+        return cls(
+            degree,
+            _dtype(properties),
+            options.flag(properties, "triangular_masking", default=True),
+            _settings(properties, 1 if degree == "max" else degree),
+        )
 
 
-def _refuse(properties: Mapping[str, Any]) -> None:
-    """Raise ConfigError for what can't be done."""
+def _check_task(task: str | None) -> None:
+    if task in (None, "auto"):
+        return
+    if tasks.canonical(str(task)).partition("_")[0] not in TASKS:  # translation_en_to_fr
+        raise _problem("task", task, f"DeepSpeed's tasks are {', '.join(TASKS)}")
+
+
+def _refuse_other_weights(properties: Mapping[str, Any]) -> None:
     quantize = options.text(properties, "quantize")
     if quantize not in (None, "none"):
         raise _problem(
@@ -84,18 +90,10 @@ def _refuse(properties: Mapping[str, Any]) -> None:
         )
     for name in ("load_in_8bit", "load_in_4bit"):
         if options.flag(properties, name):
-            raise _problem(name, "true", "expected false: see option.quantize")
+            raise _problem(name, "true", "expected false: DeepSpeed's tasks are not quantised")
     if (placed := options.text(properties, "device_map")) is not None:
         want = "DeepSpeed places the layers itself; see option.tensor_parallel_degree"
         raise _problem("device_map", placed, want)
-    for name in ("checkpoint", "save_mp_checkpoint_path"):
-        if (named := options.text(properties, name)) is not None:
-            raise _problem(name, named, _OWN_FORMAT)
-    if (size := options.whole(properties, "training_mp_size", 1)) != 1:
-        raise _problem("training_mp_size", str(size), _OWN_FORMAT)
-    if options.flag(properties, "enable_cuda_graph"):
-        want = "expected false: a task's batches change their shapes, which a CUDA graph can't"
-        raise _problem("enable_cuda_graph", "true", want)
 
 
 def _degree(properties: Mapping[str, Any]) -> int | Literal["max"]:
@@ -113,31 +111,28 @@ def _dtype(properties: Mapping[str, Any]) -> Dtype | None:
     if value in (None, "auto"):
         return None
     if value not in _FLOATS:
-        want = "expected auto, fp32, fp16 or bf16: weights of tasks are not quantised"
+        want = "expected auto, fp32, fp16 or bf16: DeepSpeed's tasks are not quantised"
         raise _problem("dtype", value, want)
     return _FLOATS[str(value)]
 
 
-def _config(properties: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "max_out_tokens": options.whole(properties, "max_tokens", 1024),
-        "triangular_masking": options.flag(properties, "triangular_masking", default=True),
-        "return_tuple": options.flag(properties, "return_tuple", default=True),
+def _settings(properties: Mapping[str, Any], degree: int) -> Settings:
+    """What the engine makes of the options that both have, and of DeepSpeed's own file."""
+    told: dict[str, Any] = {
+        name: options.flag(properties, name)
+        for name in _FLAGS
+        if options.text(properties, name) is not None
     }
-    named = options.text(properties, "deepspeed_config_path")
-    if named is None:
-        return found
-    path = Path(options.text(properties, "model_dir") or "", named)
-    try:
-        told = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise _problem("deepspeed_config_path", named, f"expected a JSON file: {error}") from error
-    if not isinstance(told, dict):
-        raise _problem("deepspeed_config_path", named, "expected a JSON object in the file")
-    for key, want in _NOT_BY_FILE.items():
-        if key in told:
-            raise _problem("deepspeed_config_path", named, f"{key}: {want}")
-    return {**found, **told}
+    for name in ("max_tokens", "training_mp_size"):
+        if options.text(properties, name) is not None:
+            told[name] = options.whole(properties, name, 1)
+    for name in ("checkpoint", "deepspeed_config_path"):
+        if (named := options.text(properties, name)) is not None:
+            told[name] = named
+    home = options.text(properties, "model_dir")
+    return settings(
+        {"max_tokens": _MAX_TOKENS, **told}, None if home is None else Path(home), degree
+    )
 
 
 def _problem(name: str, value: str | None, want: str) -> ConfigError:

@@ -24,7 +24,7 @@ from typing import IO, Any, Final
 
 import msgspec
 
-from lmi.custom.stock import deepspeed_library
+from lmi.custom.stock import deepspeed_model
 from lmi.custom.stock.loaded import Predict
 from lmi.ipc.framing import Deframer, frame
 
@@ -61,14 +61,15 @@ class Ranks:
         self._encoder = msgspec.msgpack.Encoder()
         self._folder = tempfile.TemporaryDirectory(prefix="lmi-ranks-")
         meeting = str(Path(self._folder.name, "meeting"))
-        self._start = Start({**properties}, 0, degree, meeting)
+        options = {key: each for key, each in properties.items() if isinstance(each, str | int)}
+        self._start = Start(options, 0, degree, meeting)
         self._ranks = [self._launch(rank) for rank in range(1, degree)]
         for process in self._ranks:
             threading.Thread(target=_watch, args=(process,), daemon=True).start()
 
     def join(self) -> None:
         """Meet the others; for the thread that will compute."""
-        deepspeed_library.join(0, self._start.degree, self._start.meeting)
+        deepspeed_model.join(0, self._start.degree, self._start.meeting)
 
     def mirror(self, predict: Predict) -> Predict:
         """The function, as one that makes the others call it too."""
@@ -81,7 +82,7 @@ class Ranks:
                 raise ValueError(f"inputs: expected what JSON has: {error}") from error
             for process in self._ranks:
                 _write(process, message)
-            deepspeed_library.seed(call.seed)
+            deepspeed_model.seed(call.seed)
             return predict(inputs, **parameters)
 
         return everywhere
@@ -123,12 +124,12 @@ def follow(source: IO[bytes]) -> None:
         for message in messages.feed(data):
             if service is None:
                 start = msgspec.msgpack.decode(message, type=Start)
-                deepspeed_library.join(start.rank, start.degree, start.meeting)
+                deepspeed_model.join(start.rank, start.degree, start.meeting)
                 service = DeepSpeedService()
                 service.follow(start.properties, start.rank)
             else:
                 call = msgspec.msgpack.decode(message, type=Call)
-                deepspeed_library.seed(call.seed)
+                deepspeed_model.seed(call.seed)
                 try:
                     service.hf_pipeline(call.inputs, **call.parameters)
                 except Exception as error:  # rank 0 has the same, and answers with it
