@@ -37,6 +37,7 @@ IMPORT_TORCH = frozenset(
         "unit/custom/test_deepspeed_service.py",
         "unit/handlers/test_tabular.py",  # no torch, but what takes as long
         "unit/handlers/test_transformers_tasks.py",
+        "unit/engines/deepspeed/test_call.py",
         "unit/engines/test_vllm_engine.py",
         "unit/quantize/smoothquant/test_ensured.py",
         "unit/quantize/smoothquant/test_outliers.py",

@@ -24,6 +24,8 @@ from lmi.core import ModelError
 
 log = logging.getLogger("lmi.engines.deepspeed")
 
+_QUANTISED: Final = "is_quantized"  # transformers' mark
+
 
 def release() -> str:
     """The version of DeepSpeed that is installed."""
@@ -87,12 +89,18 @@ def _as_before(model: torch.nn.Module, dtype: torch.dtype) -> Iterator[None]:
         for name, tensor in own.items()
         if tensor is not None and tensor.is_floating_point() and tensor.dtype != dtype
     ]
+    # Models with quantised layers refuse the cast, of which those layers take no notice.
+    quantised = getattr(model, _QUANTISED, False)
+    if quantised:
+        setattr(model, _QUANTISED, False)
     default = torch.get_default_dtype()
     levels = {name: logging.getLogger(name).level for name in (None, "DeepSpeed")}
     try:
         yield
     finally:
         torch.set_default_dtype(default)
+        if quantised:
+            setattr(model, _QUANTISED, True)
         for name, level in levels.items():
             logging.getLogger(name).setLevel(level)
         for module, name, tensor in kept:

@@ -25,7 +25,7 @@ def alone(
     config: DistConfig, own: Settings, progress: Progress, device: torch.device
 ) -> EngineCore:
     """The only rank. Raises ConfigError or ModelError; may take minutes."""
-    return EngineCore(config, progress, load=_loader(DeepSpeed(config, own, device)))
+    return EngineCore(config, progress, load=loader(DeepSpeed(config, own, device)))
 
 
 def one_of(
@@ -35,10 +35,11 @@ def one_of(
     collective = choose(config, place, device)
     sums = join(collective, place, device, own.sums, config.collective_timeout)
     library = DeepSpeed(config, own, device, collective, sums)
-    return core_of(config, progress, collective, load=_loader(library))
+    return core_of(config, progress, collective, load=loader(library))
 
 
-def _loader(library: DeepSpeed) -> partial[HostedModel]:
+def loader(library: DeepSpeed) -> partial[HostedModel]:
+    """What `EngineCore` loads this rank's model with."""
     return partial(_load, library)
 
 

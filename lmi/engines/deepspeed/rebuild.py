@@ -30,6 +30,9 @@ _PROBE_TOKENS: Final = 8
 # As long as the front waits for all of the loading.
 _LOAD_SECONDS: Final = 3600.0
 
+# Families whose positions are a bias by head, of which LMI-Dist's adapters have that of all heads.
+_BIASED: Final = frozenset({"bloom", "falcon", "mpt"})
+
 # Largest difference that dividing a model may make, relative to its logits' spread: far above the
 # rounding of sums in another order, far below what a wrong split does.
 _TOLERANCE: Final = {torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.2}
@@ -68,6 +71,10 @@ class DeepSpeed:
         kv_heads = int(getattr(text, "num_key_value_heads", None) or heads)
         parts = {"heads": heads, "KV heads": kv_heads}
         if (want := refusal(parts, config.tensor_parallel)) is not None:
+            raise config.error("tensor_parallel", want)
+        kind = model_config.model_type
+        if config.tensor_parallel > 1 and kind in _BIASED:
+            want = f"the bias by head that {kind} adds to its attention is not divided; expected 1"
             raise config.error("tensor_parallel", want)
         if config.tensor_parallel > 1 and config.quantize not in ("none", *OWN):
             own = ", ".join(OWN)
@@ -131,8 +138,15 @@ class DeepSpeed:
         """(tokens, vocabulary), of the model's own attention."""
         size = vocabulary(model, model.config.get_text_config(decoder=True))
         ids = [(7 * i + 3) % size for i in range(_PROBE_TOKENS)]
-        with torch.inference_mode():
-            out = model(torch.tensor([ids], device=self._device), use_cache=False)
+        try:
+            with torch.inference_mode():
+                out = model(torch.tensor([ids], device=self._device), use_cache=False)
+        except RuntimeError as error:  # of shapes that don't fit each other
+            kind = model.config.model_type
+            words = " ".join(str(error).split())
+            raise ModelError(
+                f"{self._config.model}: {self.title} can't run a model of type {kind}: {words}"
+            ) from error
         logits: torch.Tensor = out.logits[0].float()
         return logits
 
