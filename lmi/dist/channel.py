@@ -50,13 +50,13 @@ class Channel:
             if len(data) < _RECEIVE_BYTES:
                 return messages
 
-    def next(self) -> list[FromFront]:
-        """Wait for messages; at least one."""
-        messages: list[FromFront] = []
-        while not messages:
-            self._wait(select.POLLIN)
-            messages += self.waiting()
-        return messages
+    def next(self, or_readable: int | None = None) -> list[FromFront]:
+        """Wait for messages; at least one, unless this other descriptor is readable before."""
+        while True:
+            ready = self._wait(select.POLLIN, or_readable)
+            messages = self.waiting()
+            if messages or or_readable in ready:
+                return messages
 
     def await_end(self, seconds: float) -> None:
         """Wait until the front hangs up, but no longer than `seconds`; what it says is lost."""
@@ -67,11 +67,15 @@ class Channel:
                 if not self._link.recv(_RECEIVE_BYTES):
                     return
 
-    def _wait(self, events: int) -> None:
+    def _wait(self, events: int, or_readable: int | None = None) -> list[int]:
+        """The descriptors that are ready: the link's, the other one's or both."""
         poll = select.poll()
         poll.register(self._link, events)
-        while not poll.poll(self._patience_ms):
+        if or_readable is not None:
+            poll.register(or_readable, select.POLLIN)
+        while not (ready := poll.poll(self._patience_ms)):
             self._meanwhile()
+        return [descriptor for descriptor, _ in ready]
 
     def _messages(self, data: bytes) -> Iterable[FromFront]:
         if not data:

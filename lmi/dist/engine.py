@@ -60,6 +60,14 @@ class Core(Protocol):
 
 
 @runtime_checkable
+class WakingCore(Protocol):
+    """A core over a library that computes by itself: `step` hands out what has happened since."""
+
+    def fileno(self) -> int:
+        """A descriptor that is readable exactly while `has_work`."""
+
+
+@runtime_checkable
 class AdapterCore(Protocol):
     """A core that serves adapters too. Both may read files, so neither is quick."""
 

@@ -25,7 +25,7 @@ from lmi.core import EngineDead, EngineError, Finish, LmiError, RequestError
 from lmi.dist.channel import Channel
 from lmi.dist.config import DistConfig
 from lmi.dist.cores import settle
-from lmi.dist.engine import AdapterCore, Core, Progress, silent
+from lmi.dist.engine import AdapterCore, Core, Progress, WakingCore, silent
 from lmi.dist.foreign import ForeignConfig
 from lmi.dist.messages import CoreDetail, CoreError, CoreEvent, CoreRequest
 from lmi.dist.parallel.following import Follower
@@ -59,8 +59,9 @@ log = logging.getLogger(__name__)
 
 def serve(channel: Channel, core: Core) -> None:
     """Step and obey until Close. Raises ConnectionError, and what the core raises."""
+    news = core.fileno() if isinstance(core, WakingCore) else None
     while True:
-        messages = channel.waiting() if core.has_work else channel.next()
+        messages = channel.waiting() if core.has_work else channel.next(news)
         events: list[CoreEvent] = []
         for message in messages:
             match message:
