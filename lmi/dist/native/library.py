@@ -49,6 +49,7 @@ class LibraryMissing(Exception):
 class LinearStruct(ctypes.Structure):
     """`Linear` of linear.h."""
 
+    __slots__ = ()  # so that a field that does not exist is refused
     _fields_ = (
         ("format", c_int32),
         ("reserved", c_int32),
@@ -62,6 +63,7 @@ class LinearStruct(ctypes.Structure):
 class GroupedStruct(ctypes.Structure):
     """`GroupedLinear` of low_bit.cpp."""
 
+    __slots__ = ()
     _fields_ = (
         ("bits", c_int32),
         ("scale_format", c_int32),
@@ -85,6 +87,7 @@ class GroupedStruct(ctypes.Structure):
 class Int8Struct(ctypes.Structure):
     """`Int8Linear` of int8.cpp."""
 
+    __slots__ = ()
     _fields_ = (
         ("inputs", c_int64),
         ("outputs", c_int64),
@@ -97,13 +100,13 @@ class Int8Struct(ctypes.Structure):
 class Float8Struct(ctypes.Structure):
     """`Float8Linear` of float8.cpp."""
 
+    __slots__ = ()
     _fields_ = (
         ("inputs", c_int64),
         ("outputs", c_int64),
         ("codes", c_void_p),
         ("bias", c_void_p),
-        ("runs", c_void_p),
-        ("run_count", c_int64),
+        ("group_of", c_void_p),
         ("ends", c_void_p),
         ("groups", c_int64),
         ("scales", c_void_p),
@@ -113,6 +116,7 @@ class Float8Struct(ctypes.Structure):
 class AttentionStruct(ctypes.Structure):
     """`Attention` of attention.h."""
 
+    __slots__ = ()
     _fields_ = (
         ("format", c_int32),
         ("scaling", c_float),
