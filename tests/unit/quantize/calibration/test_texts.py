@@ -35,9 +35,7 @@ def test_a_jsonl_file_holds_objects_with_text(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_named_with_what_is_expected(tmp_path: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"nowhere\.txt can.t be read .*one text per line"
-    ):
+    with pytest.raises(ModelError, match=r"nowhere\.txt can.t be read .*one text per line"):
         texts(tmp_path / "nowhere.txt")
 
 
