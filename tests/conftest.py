@@ -14,6 +14,7 @@ TESTS = Path(__file__).parent
 IMPORT_TORCH = frozenset(
     TESTS / name
     for name in (
+        "e2e/test_quantize.py",
         "fault/test_dist_process_model.py",
         "gpu",
         "tokens",
