@@ -15,6 +15,7 @@ IMPORT_TORCH = frozenset(
     TESTS / name
     for name in (
         "e2e/test_quantize.py",
+        "e2e/test_smoothquant.py",
         "fault/test_dist_process_model.py",
         "gpu",
         "tokens",
