@@ -105,11 +105,14 @@ def lines(resolved: Resolution, java: JavaServer | None) -> Iterator[str]:
 
 def weights_of(resolved: Resolution) -> Iterator[str]:
     """How the weights are held, where that is not as plain as they are."""
+    from lmi.config.quantization.methods import BY_NAME
+
     weights = resolved.weights
     if weights.checkpoint:
         yield f"quantised: {weights.checkpoint}"
     elif weights.method is not None:
-        yield f"option.quantize={weights.method}"
+        known = BY_NAME.get(weights.method)
+        yield weights.method + ("" if known is None else f": {known.doc}")
     if weights.note:
         yield weights.note
 
