@@ -96,7 +96,8 @@ def dense(
         raise ValueError(f"a weight of {weight.dtype}: expected one of {list(FORMATS)}")
     form, size = FORMATS[weight.dtype], tuple(weight.shape)
     packed = torch.empty(library.lmi_packed_numbers(form, *size), dtype=weight.dtype)
-    library.lmi_pack(form, weight.contiguous().data_ptr(), *size, packed.data_ptr())
+    weight = weight.contiguous()  # by a name: its memory must outlive the call
+    library.lmi_pack(form, weight.data_ptr(), *size, packed.data_ptr())
     bias = floats(bias)
     struct = LinearStruct(
         format=form,
@@ -130,7 +131,8 @@ def _int8(
     count, inputs = weight.out_features, weight.in_features
     panel = library.lmi_panel()
     packed = torch.empty(-(-count // panel) * panel * -(-inputs // 2) * 2, dtype=torch.int8)
-    library.lmi_pack_int8(weight.values.contiguous().data_ptr(), count, inputs, packed.data_ptr())
+    values = weight.values.contiguous()
+    library.lmi_pack_int8(values.data_ptr(), count, inputs, packed.data_ptr())
     scales, bias = weight.scales.reshape(-1).to(torch.float32, copy=True), floats(bias)
     struct = Int8Struct(
         inputs=inputs,
@@ -160,10 +162,11 @@ def _grouped(
     runs = _runs(groups)
     _, _, last, before = runs[-1].tolist()
     words = library.lmi_low_bit_words(weight.bits, count, before + (last + 1) // 2)
+    values = values.contiguous()
     packed = torch.empty(words, dtype=torch.int32)
     library.lmi_pack_low_bit(
         weight.bits,
-        values.contiguous().data_ptr(),
+        values.data_ptr(),
         count,
         inputs,
         runs.data_ptr(),

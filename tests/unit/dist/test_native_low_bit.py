@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -216,3 +217,19 @@ def test_8_bit_rows_with_groups_of_weights_are_rounded_as_in_plain_torch(
     wanted = PLAIN.low_bit_linear(weight, None)(x)
     found = kernels.low_bit_linear(weight, None)(x)
     assert float((found - wanted).abs().max()) < 1e-5 * float(wanted.abs().max())
+
+
+def test_a_weight_that_is_a_part_of_another_is_the_same_layer_as_its_copy(
+    kernels: CpuKernels,
+) -> None:
+    rows = normal(5, 64)
+    whole = quantised(4, 48, 128, 8, zeros="whole")
+    wide = normal(48, 128)
+    int8 = LowBitWeight(8, whole.values.to(torch.int8), normal(48, 1).abs(), activation_bits=8)
+    for weight in (whole, int8):
+        part = weight.columns(64, 128)
+        copy = replace(part, values=part.values.clone(memory_format=torch.contiguous_format))
+        wanted = kernels.low_bit_linear(copy, None)(rows).clone()
+        assert torch.equal(kernels.low_bit_linear(part, None)(rows), wanted)
+    wanted = kernels.linear(wide[:, 64:].clone(), None)(rows).clone()
+    assert torch.equal(kernels.linear(wide[:, 64:], None)(rows), wanted)
