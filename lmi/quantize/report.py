@@ -41,8 +41,8 @@ class LayerReport:
 @dataclass(frozen=True, slots=True)
 class Report:
     """A finished checkpoint. fidelity: over the held-back text, beside the model that it was made
-    of. bytes_before, bytes_after: of all tensors. calibrated, held_back: windows of text. key: of
-    model, settings and text."""
+    of. bytes_before, bytes_after: of the weights' files. calibrated, held_back: windows of text.
+    key: of model, settings and text."""
 
     key: str
     settings: Settings

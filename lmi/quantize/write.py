@@ -27,7 +27,7 @@ def write_checkpoint(
     work: Work,
     quantization: dict[str, Any],
 ) -> int:
-    """Write into `work`'s folder for the checkpoint; the bytes of all its tensors.
+    """Write into `work`'s folder for the checkpoint; the bytes of its weights' files.
 
     Tensors that were not rounded are copied as they are, in their own dtype.
     """
@@ -47,7 +47,7 @@ def write_checkpoint(
     config = json.loads((model / _CONFIG).read_text())
     config["quantization_config"] = quantization
     (folder / _CONFIG).write_text(json.dumps(config, indent=2) + "\n")
-    return writer.total_bytes
+    return sum(path.stat().st_size for path in folder.glob("*.safetensors"))
 
 
 def _copy_beside(model: Path, folder: Path) -> None:

@@ -68,6 +68,10 @@ def _dense(folder: Path, plain: Path) -> tf.PreTrainedModel:
     return model.eval()
 
 
+def _bytes(folder: Path) -> int:
+    return (folder / "model.safetensors").stat().st_size
+
+
 def _held_back(report: Report, plain: Path) -> list[list[int]]:
     """The windows that a run of these settings measures on."""
     settings = report.settings
@@ -116,6 +120,8 @@ def test_a_gptq_checkpoint_is_what_the_report_says(
     # The layers' scales and zero points included; embedding and head stay as they are.
     most = {3: 0.6, 4: 0.6, 8: 0.7}[bits]
     assert report.bytes_after < most * report.bytes_before
+    assert report.bytes_before == _bytes(llama)
+    assert report.bytes_after == _bytes(given.output)
     assert Report.read(given.output) == report
     assert list(tmp_path.iterdir()) == [given.output]
 
@@ -189,6 +195,8 @@ def test_awq_makes_up_for_columns_that_meet_large_inputs(tmp_path: Path) -> None
     plain = plant_outliers(DEMO, tmp_path / "plain")
     report = made(task(plain, tmp_path / "out", Method.AWQ, samples=12))
     assert report.fidelity.relative_error < 0.55 * _lost_by_nearest(report, plain)
+    without = made(task(DEMO, tmp_path / "without", Method.AWQ, samples=12))
+    assert report.fidelity.relative_error < 1.1 * without.fidelity.relative_error
 
 
 def test_lmi_dist_serves_what_was_made(llama: Path, tmp_path: Path) -> None:
@@ -267,7 +275,7 @@ def test_two_runs_do_not_write_the_same_output(llama: Path, tmp_path: Path) -> N
     root = tmp_path / ".out.quantize"
     root.mkdir()
     with (root / "lock").open("a") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(held, fcntl.LOCK_SH)  # so only an exclusive lock is refused
         with pytest.raises(BuildError, match="another run writes"):
             made(task(llama, tmp_path / "out"))
 
