@@ -16,7 +16,7 @@ from contextlib import contextmanager, redirect_stdout
 from importlib import import_module
 from importlib.metadata import version
 from types import ModuleType
-from typing import Any
+from typing import Any, Final
 
 import torch
 
