@@ -92,7 +92,7 @@ _VLLM_ON_CPU: Final = "vLLM has no kernel for it on a CPU"
 _VLLM_NO_3_BITS: Final = "vLLM reads 4 and 8 bits only"
 _MAKE_IT: Final = "vLLM serves the result: make it with `lmi quantize --method smoothquant`"
 _NO_MORE: Final = "nothing reads it any more; quantise the model anew with gptq or awq"
-_WIDENED: Final = "widened in blocks on a CPU and below 8.9"
+_WIDENED: Final = "widened in blocks"
 _GPTQMODEL: Final = ("gptqmodel", "optimum")
 _DECOMPRESSED: Final = Support(
     note="decompressed, so no memory is saved", needs=("compressed_tensors",)

@@ -19,8 +19,8 @@ class LowBitWeight:
     float32, or None where they are 0 (8 bits) or the middle of the range (2**(bits - 1), fewer
     bits). group: (in) int64 group of each input feature (act-order), or None where groups are
     consecutive runs of in / groups. activation_bits: 8 where the rows are quantised too, one scale
-    per row at run time (W8A8), else None; beside FP8 weights they are only where the processor
-    multiplies FP8. A checkpoint's reader makes one per layer and drops it once a `Linear` has
+    per row at run time (W8A8), else None; beside FP8 weights they stay as
+    they are. A checkpoint's reader makes one per layer and drops it once a `Linear` has
     packed it.
     """
 
@@ -51,6 +51,18 @@ class LowBitWeight:
         if self.group is not None:
             return self.group
         return torch.arange(self.in_features) // (self.in_features // self.scales.shape[1])
+
+    def to(self, device: torch.device) -> LowBitWeight:
+        """On a device."""
+        zeros = None if self.zeros is None else self.zeros.to(device)
+        group = None if self.group is None else self.group.to(device)
+        return replace(
+            self,
+            values=self.values.to(device),
+            scales=self.scales.to(device),
+            zeros=zeros,
+            group=group,
+        )
 
     def rows(self, start: int, stop: int) -> LowBitWeight:
         """The output features [start, stop) alone."""

@@ -19,6 +19,7 @@ from lmi.dist.config import DistConfig
 from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.float8 import LARGEST, narrow
 from lmi.dist.kernels.low_bit import LowBitWeight
+from lmi.dist.quantized.fp8 import WIDENED
 
 _LARGEST_INT8: Final = 127.0
 # An output whose weights are all 0 has no scale of its own: any will do.
@@ -75,7 +76,7 @@ class AtLoadReader:
 
 _READERS: Final = {
     "int8": AtLoadReader("INT8 weights, rounded at load", to_int8),
-    "fp8": AtLoadReader("FP8 weights, rounded at load", to_float8),
+    "fp8": AtLoadReader(f"FP8 weights, rounded at load, {WIDENED}", to_float8),
 }
 OWN: Final = tuple(_READERS)
 """The values of `DistConfig.quantize` that are done here; the others are libraries'."""

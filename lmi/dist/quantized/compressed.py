@@ -20,7 +20,15 @@ from lmi.core import ModelError
 from lmi.dist.decoder.checkpoint import Checkpoint
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.bits import WORD, unpack_words
-from lmi.dist.quantized.fp8 import CHANNEL, TENSOR, Fp8Scheme, block_of, holds_fp8, read_fp8
+from lmi.dist.quantized.fp8 import (
+    CHANNEL,
+    TENSOR,
+    WIDENED,
+    Fp8Scheme,
+    block_of,
+    holds_fp8,
+    read_fp8,
+)
 from lmi.dist.quantized.layer import Layer, canonical, group_count
 from lmi.dist.quantized.settings import Settings
 
@@ -123,7 +131,7 @@ def _is_any(name: str, targets: Iterable[str]) -> bool:
 
 def _kind(scheme: Scheme) -> str:
     if scheme.float8 is not None:
-        return "W8A8 (FP8)" if scheme.float8.rounds_rows else "W8A16 (FP8)"
+        return f"W8A8 (FP8, {WIDENED})" if scheme.float8.rounds_rows else f"W8A16 (FP8, {WIDENED})"
     return f"W{scheme.bits}A{scheme.activation_bits or 16}"
 
 

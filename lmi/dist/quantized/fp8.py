@@ -8,8 +8,7 @@
 A layer is weight (out, in) float8_e4m3fn and its scales: weight_scale, or weight_scale_inv, which
 despite its name is what the weight is multiplied by.
 
-Where such a checkpoint's rows are FP8 too, they are rounded only on processors that multiply FP8;
-elsewhere they keep their precision, as in vLLM and transformers. A scale that the checkpoint holds
+Where such a checkpoint's rows are FP8 too, they keep their precision: nothing here multiplies FP8. A scale that the checkpoint holds
 for its rows (static) is checked, but each row gets one of its own, which is at least as exact.
 """
 
@@ -27,6 +26,9 @@ from lmi.dist.float8 import FLOAT8, holds_nan
 from lmi.dist.kernels.low_bit import LowBitWeight
 from lmi.dist.quantized.layer import Layer
 from lmi.dist.quantized.settings import Settings
+
+WIDENED: Final = "widened block by block as it is used"
+"""What becomes of FP8 numbers, whose products no kernel here computes, for the start-up log."""
 
 TENSOR: Final = "tensor"
 CHANNEL: Final = "channel"
@@ -73,7 +75,7 @@ class Fp8Reader:
     @property
     def label(self) -> str:
         """For the start-up log."""
-        return f"{self.method} (FP8, {label(self.scheme)})"
+        return f"{self.method} (FP8, {label(self.scheme)}; {WIDENED})"
 
     def read(self, checkpoint: Checkpoint, name: str, /) -> LowBitWeight | None:
         """The layer `name`, whole; None where it is not quantised. Raises ModelError."""

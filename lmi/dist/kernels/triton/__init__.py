@@ -13,7 +13,7 @@ import torch
 
 from lmi.dist.kernels.base import Heads, Linear, Segments
 from lmi.dist.kernels.low_bit import LowBitWeight
-from lmi.dist.kernels.plain import PlainLinear
+from lmi.dist.kernels.plain import PlainLinear, WidenedLinear
 from lmi.dist.kernels.triton.activation import silu_mul
 from lmi.dist.kernels.triton.decode import choose_splits, decode_attention, few_rows
 from lmi.dist.kernels.triton.low_bit import LowBitLinear
@@ -52,7 +52,10 @@ class TritonKernels:
         return PlainLinear(weight, bias)
 
     def low_bit_linear(self, weight: LowBitWeight, bias: torch.Tensor | None) -> Linear:
-        """The quantised weight, packed on the device."""
+        """The quantised weight, packed on the device; FP8 as it is, widened in each call."""
+        if weight.is_float8:
+            there = None if bias is None else bias.to(self._device)
+            return WidenedLinear(weight.to(self._device), there)
         return LowBitLinear(weight, bias, self._device)
 
     def embed(self, table: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from lmi.core import ModelError
+from lmi.dist.config import DistConfig
+from lmi.dist.core import EngineCore
 from lmi.dist.float8 import FLOAT8, LARGEST, holds_nan, narrow
 from lmi.dist.kernels.low_bit import LowBitWeight
+from lmi.dist.messages import CoreRequest
 from lmi.dist.quantized import reader_of
 from tests.support.low_bit_files import NAME, checkpoint
+from tests.unit.dist.conftest import Serve
 
 Tensors = dict[str, torch.Tensor]
 OUT, IN = 40, 72  # no multiples of a block
@@ -202,3 +208,33 @@ def test_numbers_beyond_448_become_448_and_nan_stays() -> None:
     assert found.float()[:7].tolist() == [448, 448, 448, -448, 448, 0, 2**-9]
     assert found.float()[7].isnan()
     assert [holds_nan(found), holds_nan(found[:7])] == [True, False]
+
+
+@pytest.mark.parametrize("runtime", ["native", "transformers"])
+def test_a_model_in_fp8_answers_as_its_widened_copy(
+    llama: Path, serve: Serve, tmp_path: Path, runtime: Any
+) -> None:
+    fp8, wide = tmp_path / "fp8", tmp_path / "wide"
+    tensors, widened = load_file(llama / "model.safetensors"), {}
+    stored: Tensors = {}
+    for name, tensor in tensors.items():
+        if "_proj." not in name:
+            stored[name] = widened[name] = tensor
+            continue
+        values, scales = rounded(tensor, (16, 32))
+        stored[name] = values
+        stored[name.replace("weight", "weight_scale_inv")] = scales
+        widened[name] = meaning(values, scales, (16, 32))
+    config = json.loads((llama / "config.json").read_text())
+    for folder, content in ((fp8, stored), (wide, widened)):
+        folder.mkdir()
+        save_file(content, folder / "model.safetensors")
+        (folder / "config.json").write_text(json.dumps(config))
+    config["quantization_config"] = {"quant_method": "fp8", "weight_block_size": [16, 32]}
+    (fp8 / "config.json").write_text(json.dumps(config))
+    options: dict[str, Any] = {"dtype": "float32", "runtime": runtime, "max_model_len": 64}
+    low, plain = (EngineCore(DistConfig(folder, **options)) for folder in (fp8, wide))
+    request = CoreRequest(1, tuple(range(3, 40)), max_new_tokens=10)
+    found, wanted = ([e.token for e in serve(core, [request])[1]] for core in (low, plain))
+    assert found == wanted
+    assert "widened block by block" in dict(low.info.details)["weights"]

@@ -59,3 +59,13 @@ def test_four_bits_take_half_a_byte() -> None:
     weight = weight_of(4, 256, 2, zeros=False, order=False)
     layer = triton_kernels(torch.float16).low_bit_linear(weight, None)
     assert layer.nbytes == OUT * 128 + OUT * 2 * 4
+
+
+@pytest.mark.parametrize("rounds", [None, 8])
+def test_fp8_weights_are_widened_and_rows_keep_their_precision(rounds: int | None) -> None:
+    values = torch.randn(OUT, 64).to(torch.float8_e4m3fn)
+    weight = LowBitWeight(8, values, torch.rand(OUT, 2), activation_bits=rounds)
+    x, bias = torch.randn(3, 64), torch.randn(OUT)
+    layer = triton_kernels(torch.float32).low_bit_linear(weight, bias)
+    assert_close(layer(x), torch.nn.functional.linear(x, weight.dense(), bias))
+    assert layer.nbytes == OUT * 64 + OUT * 2 * 4 + OUT * 4
