@@ -11,7 +11,7 @@ IMAGE ?= lmi:cpu
 BOOT ?= $(shell command -v python3 || command -v python3.11 || command -v python || echo python3)
 PY := .venv/bin/python
 
-.PHONY: run test check fast bench bench-engines bench-vllm peers soak image image-deepspeed lock docs format clean help serve-env test-env
+.PHONY: run test check fast bench bench-engines bench-vllm bench-quantization peers soak image image-deepspeed lock docs format clean help serve-env test-env
 
 serve-env:
 	@$(BOOT) tools/setup.py serve
@@ -52,6 +52,9 @@ bench-engines: test-env ## engines offline, against their peers in the same run:
 
 bench-vllm: test-env ## vLLM behind our server and its own: make bench-vllm [ARGS=--quick]
 	$(PY) -m benchmarks.serving_vllm $(ARGS)
+
+bench-quantization: test-env ## every quantisation by every engine: bytes, fidelity, rates: make bench-quantization [ARGS=--quick]
+	$(PY) -m benchmarks.quantization $(ARGS)
 
 peers: test-env ## install the engines that bench-engines compares with, each in an environment of its own
 	$(PY) tools/peers.py $(ARGS)

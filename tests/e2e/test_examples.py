@@ -76,6 +76,10 @@ def test_every_example_has_a_readme_of_three_lines():
         ("demo", "lmi-dist", "demo"),
         ("hub-id", "vllm", "Qwen/Qwen2.5-0.5B-Instruct"),
         ("s3", "vllm", "s3://my-bucket/models/my-model"),
+        ("deepspeed", "deepspeed", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("smoothquant", "deepspeed", "Qwen/Qwen2.5-0.5B-Instruct"),
+        ("gptq", "lmi-dist", "Qwen/Qwen2.5-0.5B-Instruct-GPTQ-Int4"),
+        ("awq", "lmi-dist", "Qwen/Qwen2.5-0.5B-Instruct-AWQ"),
     ],
 )
 def test_each_folder_resolves_and_names_its_model(folder, engine, model):

@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.quantization`: models, rows, what each engine's process measures."""
