@@ -1,12 +1,16 @@
 """One model on two ranks against the same model on one, a thread each.
 
-    python -m benchmarks.tensor_parallel [--quick] [--json FILE] [--dtype float32] [--repeats 3]
+    python -m benchmarks.tensor_parallel [--quick] [--engine deepspeed] [--json FILE]
+        [--dtype float32] [--repeats 3]
 
-Subjects: one rank; two ranks that exchange over shared memory; two over gloo. All are loaded, each
+Subjects: one rank; two ranks that exchange over shared memory; two over gloo; of DeepSpeed's, two
+whose sums its own operator carries, too, which is compiled at first use. All are loaded, each
 rank on a core of its own with one thread, and take turns within each repeat; those that rest sleep.
 Tokens per second are those of a whole batch of equal requests, prefill and all. A decode step's
 time is the median of the steps in which every request decodes. The share of the collectives is
-rank 0's time in them, waiting for the other rank included, over the time of all steps.
+rank 0's time in them, waiting for the other rank included, over the time of all steps; DeepSpeed's
+operator does not tell its own. --json FILE keeps every figure, with the table beside it as
+Markdown.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
@@ -40,11 +44,13 @@ Row = dict[str, Any]
 
 
 class Subject(NamedTuple):
-    """What is compared. custom: whether the ranks use our own collectives."""
+    """What is compared. custom: whether the ranks use our own collectives. operator: whether
+    DeepSpeed's operator carries the sums."""
 
     name: str
     ranks: int
     custom: bool
+    operator: bool = False
 
 
 SUBJECTS: Final = (
@@ -52,6 +58,8 @@ SUBJECTS: Final = (
     Subject("two ranks, shared memory", 2, True),
     Subject("two ranks, gloo", 2, False),
 )
+OPERATOR: Final = Subject("two ranks, DeepSpeed's operator", 2, True, operator=True)
+ENGINES: Final = {"lmi-dist": SUBJECTS, "deepspeed": (*SUBJECTS, OPERATOR)}
 
 
 class Load(NamedTuple):
@@ -62,7 +70,9 @@ class Load(NamedTuple):
     concurrency: int
 
 
-def run_rank(subject: Subject, rank: int, meeting: str, config: Any, front: Connection) -> None:
+def run_rank(
+    subject: Subject, engine: str, rank: int, meeting: str, config: Any, front: Connection
+) -> None:
     """The life of one rank: serve the loads that come, as the leader or a follower."""
     from lmi.dist.cores import settle
     from lmi.dist.place import Place
@@ -78,13 +88,15 @@ def run_rank(subject: Subject, rank: int, meeting: str, config: Any, front: Conn
     from lmi.dist.engine import silent
     from lmi.dist.parallel.following import Follower
     from lmi.dist.parallel.rank import core_of
+    from lmi.dist.runtimes import load_model
 
-    if subject.ranks == 1:
-        core: Any = EngineCore(config)
-        spent = None
+    spent = None if subject.ranks == 1 else choose(config, place, torch.device("cpu"))
+    load = deepspeed_loader(subject, config, place, spent) if engine == "deepspeed" else load_model
+    core: Any
+    if spent is None:
+        core = EngineCore(config, load=load)
     else:
-        spent = choose(config, place, torch.device("cpu"))
-        core = core_of(config, silent, spent)
+        core = core_of(config, silent, spent, load=load)
     if isinstance(core, Follower):
         core.run()
         core.close()
@@ -93,6 +105,26 @@ def run_rank(subject: Subject, rank: int, meeting: str, config: Any, front: Conn
     while (load := front.recv()) is not None:
         front.send(measured(core, spent, load))
     core.close()
+
+
+def deepspeed_loader(subject: Subject, config: Any, place: Any, collective: Any) -> Any:
+    """What loads a rank's share of the model by DeepSpeed."""
+    import torch
+
+    from lmi.engines.deepspeed.core import settle
+    from lmi.engines.deepspeed.settings import Settings
+
+    device = torch.device("cpu")
+    own = Settings(sums="deepspeed" if subject.operator else "lmi-dist")
+    settle(place, device, os.environ)
+    from lmi.engines.deepspeed.rank import loader
+    from lmi.engines.deepspeed.rebuild import DeepSpeed
+    from lmi.engines.deepspeed.sums import join
+
+    if collective is None:
+        return loader(DeepSpeed(config, own, device))
+    sums = join(collective, place, device, own.sums, REST_SECONDS)
+    return loader(DeepSpeed(config, own, device, collective, sums))
 
 
 def measured(core: Any, collective: Any, load: Load) -> Row:
@@ -128,7 +160,7 @@ def measured(core: Any, collective: Any, load: Load) -> Row:
 class Running:
     """The processes of one subject."""
 
-    def __init__(self, subject: Subject, config: Any, folder: Path) -> None:
+    def __init__(self, subject: Subject, engine: str, config: Any, folder: Path) -> None:
         from dataclasses import replace
 
         self.subject = subject
@@ -143,7 +175,7 @@ class Running:
         self._link, theirs = spawn.Pipe()
         self._processes: list[BaseProcess] = []
         for rank in range(subject.ranks):
-            arguments = (subject, rank, meeting, own, theirs)
+            arguments = (subject, engine, rank, meeting, own, theirs)
             process = spawn.Process(target=run_rank, args=arguments, daemon=True)
             process.start()
             self._processes.append(process)
@@ -163,13 +195,13 @@ class Running:
             process.join()
 
 
-def table(rows: list[Row]) -> Iterator[str]:
+def table(rows: list[Row], subjects: Sequence[Subject]) -> Iterator[str]:
     """Markdown: a line per load and subject; medians with the least and the most."""
     yield "| in / out | requests | subject | tokens/s | decode step, ms | in collectives, % |"
     yield "|---|---|---|---|---|---|"
     loads = list(dict.fromkeys((r["inputs"], r["outputs"], r["concurrency"]) for r in rows))
     for load in loads:
-        for subject in SUBJECTS:
+        for subject in subjects:
             own = chosen(rows, load, subject)
             share = [100 * row["share of collectives"] for row in own]
             cells = (
@@ -178,18 +210,22 @@ def table(rows: list[Row]) -> Iterator[str]:
                 subject.name,
                 shown([row["tokens/s"] for row in own], ",.1f"),
                 shown([row["decode step, ms"] for row in own], ",.2f"),
-                shown(share, ".1f") if subject.ranks > 1 else "–",
+                shown(share, ".1f") if subject.ranks > 1 and not subject.operator else "–",
             )
             yield f"| {' | '.join(cells)} |"
     yield ""
     for load in loads:
-        one, own, gloo = (
+        one, own, *others = (
             statistics.median([row["decode step, ms"] for row in chosen(rows, load, subject)])
-            for subject in SUBJECTS
+            for subject in subjects
         )
+        than = [
+            f"{step / own:.2f} times as fast as with {subject.name}"
+            for step, subject in zip((one, *others), (subjects[0], *subjects[2:]), strict=True)
+        ]
         yield (
-            f"{load[0]} / {load[1]}, {load[2]} requests: a decode step over shared memory is "
-            f"{gloo / own:.2f} times as fast as over gloo, {one / own:.2f} times as one rank's"
+            f"* {load[0]} / {load[1]}, {load[2]} requests: a decode step over shared memory is "
+            f"{', '.join(than)}"
         )
 
 
@@ -206,6 +242,7 @@ def chosen(rows: list[Row], load: tuple[int, int, int], subject: Subject) -> lis
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="under a minute: a small model")
+    parser.add_argument("--engine", choices=ENGINES, default="lmi-dist")
     parser.add_argument("--json", type=Path, help="write every figure of every repeat here")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--repeats", type=int, default=3)
@@ -215,6 +252,7 @@ def main() -> None:
     shape = SHAPES["llama-tiny" if options.quick else "llama-100m"]
     outputs = 16 if options.quick else 64
     loads = [Load(64, outputs, count) for count in ((1, 8) if options.quick else (1, 8, 16, 32))]
+    subjects = ENGINES[options.engine]
     most = max(load.concurrency for load in loads)
     rows: list[Row] = []
     with ExitStack() as stack:
@@ -229,10 +267,11 @@ def main() -> None:
             kv_blocks=most * -(-(64 + outputs) // BLOCK),
             prefill_tokens=64 * most,
             threads=1,
+            runtime="transformers" if options.engine == "deepspeed" else "auto",
         )
         running = []
-        for subject in SUBJECTS:
-            running.append(Running(subject, config, folder))
+        for subject in subjects:
+            running.append(Running(subject, options.engine, config, folder))
             stack.callback(running[-1].close)
             print(f"{subject.name}: {running[-1].means}", file=sys.stderr)
         for load in loads:
@@ -245,10 +284,13 @@ def main() -> None:
         same = [row["first ids"] for row in rows if row["concurrency"] == load.concurrency]
         if any(ids != same[0] for ids in same):
             print(f"{load}: not all subjects said the same first tokens", file=sys.stderr)
-    print("\n".join(table(rows)))
+    lines = "\n".join(table(rows, subjects))
+    print(lines)
     if options.json is not None:
-        facts = {"machine": machine(), "shape": shape.name, "dtype": options.dtype, "rows": rows}
-        options.json.write_text(json.dumps(facts, indent=1) + "\n")
+        facts = machine() | {"shape": shape.name, "dtype": options.dtype, "engine": options.engine}
+        options.json.write_text(json.dumps({"machine": facts, "rows": rows}, indent=1) + "\n")
+        told = "\n".join([f"* {name}: {value}" for name, value in facts.items()])
+        options.json.with_suffix(".md").write_text(f"{told}\n\n{lines}\n")
 
 
 if __name__ == "__main__":

@@ -142,12 +142,12 @@ def _ours(kind: type) -> bool:
     return isinstance(name, str) and name.startswith("lmi.")
 
 
-if __name__ == "__main__":
-    serve(load)
-
-
 def _bytes(tensor: Any) -> int:
     """What a tensor keeps. One that stands for others tells the bytes of what it stands for."""
     if not hasattr(tensor, "__tensor_flatten__"):
         return int(tensor.nbytes)
     return sum([_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0]])
+
+
+if __name__ == "__main__":
+    serve(load)
