@@ -15,14 +15,14 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from rich.console import Console
 
-from benchmarks.figures import machine
+from benchmarks.figures import machine, names
 from benchmarks.offline.compare import Comparison, Limits, Measurement
 from benchmarks.offline.records import Group, Records
 from benchmarks.offline.subjects import DEFAULT, OURS, REFERENCE, SUBJECTS
@@ -111,9 +111,9 @@ def arguments() -> argparse.Namespace:
         action="store_true",
         help="under a minute: a tiny model, without peers to install",
     )
-    parser.add_argument("--subjects", type=_names(SUBJECTS), help=f"of: {', '.join(SUBJECTS)}")
-    parser.add_argument("--shapes", type=_names(SHAPES), help=f"of: {', '.join(SHAPES)}")
-    parser.add_argument("--dtypes", type=_names(BYTES), help=f"of: {', '.join(BYTES)}")
+    parser.add_argument("--subjects", type=names(SUBJECTS), help=f"of: {', '.join(SUBJECTS)}")
+    parser.add_argument("--shapes", type=names(SHAPES), help=f"of: {', '.join(SHAPES)}")
+    parser.add_argument("--dtypes", type=names(BYTES), help=f"of: {', '.join(BYTES)}")
     parser.add_argument("--threads", type=_numbers, help="default: the number of cores")
     parser.add_argument("--lengths", type=_lengths, help="tokens in:out, as 64:64,512:128")
     parser.add_argument("--concurrency", type=_numbers, help="as 1,8,16,32")
@@ -144,19 +144,6 @@ def arguments() -> argparse.Namespace:
     given.concurrency = given.concurrency or ([1, 8] if quick else list(CONCURRENCY))
     given.repeats = given.repeats or (2 if quick else 3)
     return given
-
-
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
-    """A parser of names that are known, divided by commas."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        wrong = [name for name in names if name not in known]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(known)}")
-        return names
-
-    return parse
 
 
 def _numbers(text: str) -> list[int]:

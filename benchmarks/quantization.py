@@ -27,7 +27,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import groupby
@@ -36,7 +36,7 @@ from typing import Final
 
 from rich.console import Console
 
-from benchmarks.figures import machine
+from benchmarks.figures import machine, names
 from benchmarks.offline.loop import Job
 from benchmarks.offline.process import SubjectFailed, SubjectProcess
 from benchmarks.offline.serve import Setting
@@ -214,8 +214,8 @@ def main() -> int:
 def _why(failed: SubjectFailed) -> str:
     """From the name of the last error on, without this machine's paths."""
     text = " ".join(str(failed).split())
-    names = list(re.finditer(r"\b\w+(Error|Exception): ", text))
-    return (text[names[-1].start() :] if names else text).replace(f"{Path.cwd()}/", "")
+    errors = list(re.finditer(r"\b\w+(Error|Exception): ", text))
+    return (text[errors[-1].start() :] if errors else text).replace(f"{Path.cwd()}/", "")
 
 
 def _any(results: Results, model: str) -> bool:
@@ -229,9 +229,9 @@ def arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--quick", action="store_true", help="the demo model, few rows, one repeat")
-    parser.add_argument("--models", type=_names(KINDS), help=f"of: {', '.join(KINDS)}")
-    parser.add_argument("--engines", type=_names(ENGINES), help=f"of: {', '.join(ENGINES)}")
-    parser.add_argument("--methods", type=_names(METHODS), help=f"of: {', '.join(METHODS)}")
+    parser.add_argument("--models", type=names(KINDS), help=f"of: {', '.join(KINDS)}")
+    parser.add_argument("--engines", type=names(ENGINES), help=f"of: {', '.join(ENGINES)}")
+    parser.add_argument("--methods", type=names(METHODS), help=f"of: {', '.join(METHODS)}")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int)
     parser.add_argument(
@@ -250,19 +250,6 @@ def arguments() -> argparse.Namespace:
         if not given.methods or row.method in (*given.methods, BASE)
     ]
     return given
-
-
-def _names(known: Collection[str]) -> Callable[[str], list[str]]:
-    """A parser of names that are known, divided by commas."""
-
-    def parse(text: str) -> list[str]:
-        names = text.split(",")
-        wrong = [name for name in names if name not in known]
-        if wrong:
-            raise argparse.ArgumentTypeError(f"{wrong[0]!r} is none of {', '.join(known)}")
-        return names
-
-    return parse
 
 
 if __name__ == "__main__":

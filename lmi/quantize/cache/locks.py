@@ -13,7 +13,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -52,17 +52,9 @@ def release(root: Path, name: str) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def unused(root: Path, name: str) -> Iterator[bool]:
+def unused(root: Path, name: str) -> AbstractContextManager[bool]:
     """Whether nobody uses the artifact; if so, nobody begins to in the meantime."""
-    descriptor = _open(_path(root, name, "use"))
-    if descriptor is None:
-        yield False
-        return
-    try:
-        yield _try(descriptor, fcntl.LOCK_EX)
-    finally:
-        os.close(descriptor)
+    return _free(_path(root, name, "use"))
 
 
 @contextmanager
@@ -85,10 +77,14 @@ def made_alone(root: Path, name: str, waiting: Callable[[], None]) -> Iterator[N
         os.close(descriptor)
 
 
-@contextmanager
-def not_being_made(root: Path, name: str) -> Iterator[bool]:
+def not_being_made(root: Path, name: str) -> AbstractContextManager[bool]:
     """Whether nobody makes the artifact; if so, nobody begins to in the meantime."""
-    descriptor = _open(_path(root, name, "make"))
+    return _free(_path(root, name, "make"))
+
+
+@contextmanager
+def _free(path: Path) -> Iterator[bool]:
+    descriptor = _open(path)
     if descriptor is None:
         yield False
         return
