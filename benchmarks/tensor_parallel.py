@@ -1,7 +1,7 @@
 """One model on two ranks against the same model on one, a thread each.
 
     python -m benchmarks.tensor_parallel [--quick] [--engine deepspeed] [--json FILE]
-        [--dtype float32] [--repeats 3]
+        [--dtype float32] [--requests 1,8,16,32] [--repeats 3]
 
 Subjects: one rank; two ranks that exchange over shared memory; two over gloo; of DeepSpeed's, two
 whose sums its own operator carries, too, which is compiled at first use. All are loaded, each
@@ -245,13 +245,14 @@ def main() -> None:
     parser.add_argument("--engine", choices=ENGINES, default="lmi-dist")
     parser.add_argument("--json", type=Path, help="write every figure of every repeat here")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--requests", default="1,8", help="at once (%(default)s)")
     parser.add_argument("--repeats", type=int, default=3)
     options = parser.parse_args()
     from lmi.dist.config import DistConfig
 
     shape = SHAPES["llama-tiny" if options.quick else "llama-100m"]
     outputs = 16 if options.quick else 64
-    loads = [Load(64, outputs, count) for count in ((1, 8) if options.quick else (1, 8, 16, 32))]
+    loads = [Load(64, outputs, int(count)) for count in options.requests.split(",")]
     subjects = ENGINES[options.engine]
     most = max(load.concurrency for load in loads)
     rows: list[Row] = []
